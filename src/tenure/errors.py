@@ -189,14 +189,12 @@ class CloseFailed(TenureError, ExceptionGroup[CloseError]):
 
     def __new__(cls, errors: Sequence[CloseError]) -> CloseFailed:
         """Make the group; its message counts the failures."""
-        return ExceptionGroup.__new__(cls, cls._count(errors), errors)
+        message = f"{len(errors)} resource{'s' * (len(errors) != 1)} failed to close"
+        return ExceptionGroup.__new__(cls, message, errors)
 
-    def __init__(self, errors: Sequence[CloseError]) -> None:
-        TenureError.__init__(self, self._count(errors))
-
-    @staticmethod
-    def _count(errors: Sequence[CloseError]) -> str:
-        return f"{len(errors)} resource{'s' * (len(errors) != 1)} failed to close"
+    def __init__(self, errors: Sequence[CloseError]) -> None:  # the group itself keeps the message, read-only
+        self.path = tuple(line for error in errors for line in (error.message, *error.path))
+        self.hint = ""
 
     def derive(self, errors: Sequence[CloseError]) -> CloseFailed:  # type: ignore[override]
         """Make a group of the same kind from a part of its errors, as `split` and `subgroup` need."""
