@@ -1,0 +1,111 @@
+"""What a factory is, and how its value is opened and closed: every kind becomes one async context manager."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+from anyio import CancelScope, CapacityLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+
+class Kind(enum.Enum):
+    """How a factory makes its value, and whether there is something to close."""
+
+    ASYNC_GENERATOR = enum.auto()
+    GENERATOR = enum.auto()
+    ASYNC_CONTEXT = enum.auto()
+    CONTEXT = enum.auto()
+    COROUTINE = enum.auto()
+    FUNCTION = enum.auto()
+
+    @property
+    def closes(self) -> bool:
+        """Whether a value of this kind has an end of its own."""
+        return self not in {Kind.COROUTINE, Kind.FUNCTION}
+
+
+def kind_of(factory: Callable[..., object]) -> Kind:
+    """Tell what a factory is: a class by its context-manager methods, anything else by how it is written."""
+    if inspect.isclass(factory):
+        if hasattr(factory, "__aenter__"):
+            return Kind.ASYNC_CONTEXT
+        return Kind.CONTEXT if hasattr(factory, "__enter__") else Kind.FUNCTION
+    if not inspect.isroutine(factory) and not isinstance(factory, partial):
+        return _written_as(type(factory).__call__)
+    return _written_as(factory)
+
+
+def _written_as(function: Callable[..., object]) -> Kind:
+    if inspect.isasyncgenfunction(function):
+        return Kind.ASYNC_GENERATOR
+    if inspect.isgeneratorfunction(function):
+        return Kind.GENERATOR
+    if inspect.iscoroutinefunction(function):
+        return Kind.COROUTINE
+    unwrapped = inspect.unwrap(function)  # `@asynccontextmanager` and `@contextmanager` wrap a generator function
+    if inspect.isasyncgenfunction(unwrapped):
+        return Kind.ASYNC_CONTEXT
+    return Kind.CONTEXT if inspect.isgeneratorfunction(unwrapped) else Kind.FUNCTION
+
+
+def opened(factory: Callable[..., Any], arguments: Mapping[str, object]) -> AbstractAsyncContextManager[Any]:
+    """
+    Give an async context manager that makes the factory's value on enter and ends it on exit.
+
+    Sync factories run in a worker thread, on the thread budget of anyio; their exits need no place in that budget, so that a
+    full budget can never keep a resource from closing.
+    """
+    match kind_of(factory):
+        case Kind.ASYNC_GENERATOR:
+            return asynccontextmanager(factory)(**arguments)
+        case Kind.ASYNC_CONTEXT:
+            context: AbstractAsyncContextManager[Any] = factory(**arguments)
+            return context
+        case Kind.GENERATOR:
+            return _InThread(partial(contextmanager(factory), **arguments))
+        case Kind.CONTEXT:
+            return _InThread(partial(factory, **arguments))
+        case Kind.COROUTINE | Kind.FUNCTION:
+            return _made(factory, arguments)
+
+
+async def made(factory: Callable[..., Any], arguments: Mapping[str, object]) -> Any:  # noqa: ANN401 (any value)
+    """Make the value of a factory that has nothing to close; a sync one runs in a worker thread."""
+    if kind_of(factory) is Kind.COROUTINE:
+        return await factory(**arguments)
+    return await anyio.to_thread.run_sync(partial(factory, **arguments))
+
+
+@asynccontextmanager
+async def _made(factory: Callable[..., Any], arguments: Mapping[str, object]) -> AsyncIterator[Any]:
+    yield await made(factory, arguments)
+
+
+class _InThread:
+    """A sync context manager whose making, enter and exit run in worker threads."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._make = make
+
+    async def __aenter__(self) -> Any:  # noqa: ANN401 (any value)
+        return await anyio.to_thread.run_sync(self._enter)
+
+    def _enter(self) -> Any:  # noqa: ANN401 (any value)
+        self._context = self._make()
+        return self._context.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        leave = partial(self._context.__exit__, kind, error, traceback)
+        with CancelScope(shield=True):
+            return await anyio.to_thread.run_sync(leave, limiter=CapacityLimiter(1))

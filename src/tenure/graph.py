@@ -1,0 +1,309 @@
+"""The plan: what an app needs and who needs it, checked as a whole before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tenure.errors import (
+    CaptiveDependency,
+    DependencyCycle,
+    DuplicateName,
+    Finding,
+    MissingEngine,
+    PlanError,
+    RequestData,
+    WrongConnection,
+)
+from tenure.factories import Kind, kind_of
+from tenure.resources import Resource, location_of, name_of
+from tenure.scopes import SERVED, Scope, may_hold, outlives_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+SHOWN_USERS = 3
+
+
+@dataclass(frozen=True)
+class RequestInput:
+    """A parameter that only a request can fill: its name, and what it takes from the request."""
+
+    parameter: str
+    source: str
+    required: bool = True
+
+
+@dataclass(eq=False)
+class Need:
+    """That a node takes another by a parameter, with what its `Depends` says."""
+
+    parameter: str
+    node: Node
+    scope: str | None = None
+    use_cache: bool = True
+
+
+@dataclass(eq=False)
+class Node:
+    """One dependency of a plan: a resource, or a plain function that FastAPI solves anew for each request."""
+
+    call: Callable[..., Any]
+    needs: list[Need] = field(default_factory=list)
+    request_inputs: list[RequestInput] = field(default_factory=list)
+    used_by: list[str] = field(default_factory=list)
+
+    @property
+    def resource(self) -> Resource[Any] | None:
+        """The resource, or nothing for a plain dependency."""
+        return self.call if isinstance(self.call, Resource) else None
+
+    @property
+    def factory(self) -> Callable[..., Any]:
+        """What makes the value."""
+        return self.call.factory if isinstance(self.call, Resource) else self.call
+
+    @property
+    def name(self) -> str:
+        """The short name."""
+        return name_of(self.call)
+
+    @property
+    def location(self) -> str:
+        """``file:line`` of the factory."""
+        return location_of(self.call)
+
+    @property
+    def starts_with_app(self) -> bool:
+        """Whether it is a resource that lives longer than a request."""
+        return self.resource is not None and outlives_requests(self.resource.scope)
+
+    def lifetime(self, need: Need | None = None) -> Scope | None:
+        """How long its value lives where `need` takes it: nothing for a plain function, which keeps nothing open."""
+        if self.resource is not None:
+            return self.resource.scope
+        if kind_of(self.call) not in {Kind.ASYNC_GENERATOR, Kind.GENERATOR}:
+            return None
+        return "function" if need is not None and need.scope == "function" else "request"
+
+
+class Graph:
+    """
+    What an app needs: nodes that need other nodes, and the routes that use them.
+
+    Attributes:
+        nodes: Every node, each dependency once.
+        websocket_roots: What websocket routes take themselves.
+        http_roots: What HTTP routes take themselves.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.http_roots: list[Need] = []
+        self.websocket_roots: list[Need] = []
+
+    def started(self) -> list[Node]:
+        """Give what the app starts, each after what it needs: app-scoped resources and the plain dependencies below them."""
+        order: dict[Node, None] = {}
+        stack = [(node, iter(node.needs)) for node in reversed(self.nodes) if node.starts_with_app]
+        entered: set[Node] = set()
+        while stack:  # without recursion: a chain may be longer than Python's stack
+            node, needs = stack[-1]
+            below = next((need.node for need in needs if need.node not in entered), None)
+            entered.add(node)
+            if below is not None:
+                stack.append((below, iter(below.needs)))
+            else:
+                order.setdefault(stack.pop()[0])
+        return list(order)
+
+    def users(self, node: Node) -> list[str]:
+        """Name the routes that use a node, directly or by way of others."""
+        needed_by: dict[Node, list[Node]] = {}
+        for user in self.nodes:
+            for need in user.needs:
+                needed_by.setdefault(need.node, []).append(user)
+        found, seen, queue = dict.fromkeys(node.used_by), {node}, [node]
+        while queue:
+            for user in needed_by.get(queue.pop(), []):
+                if user not in seen:
+                    seen.add(user)
+                    queue.append(user)
+                    found.update(dict.fromkeys(user.used_by))
+        return list(found)
+
+    def why(self, node: Node) -> list[str]:
+        """Say why a node is in the plan: the chain from a route down to it, then the routes."""
+        above: dict[Node, Node | None] = {node: None}
+        queue, top = [node], node
+        while queue:
+            top = queue.pop(0)
+            if top.used_by:
+                break
+            for user in self.nodes:
+                if user not in above and any(need.node is top for need in user.needs):
+                    above[user] = top
+                    queue.append(user)
+        chain: list[Node] = []
+        below: Node | None = top
+        while below is not None:
+            chain.append(below)
+            below = above[below]
+        return [*_drawn(chain), *_used_by(self.users(node))]
+
+    def check(self) -> None:
+        """
+        Refuse a graph that cannot work.
+
+        Raises:
+            PlanError: Something holds what lives shorter than itself, needs itself, shares its name, asks for data that it cannot
+                have, or has a scope that nothing serves. All of it is in one report.
+        """
+        findings = list(self._findings())
+        if findings:
+            raise PlanError(findings, total=len(self.nodes))
+
+    def _findings(self) -> Iterator[Finding]:
+        cycles = list(self._cycles())
+        yield from cycles
+        yield from self._duplicate_names()
+        for node in self.nodes:
+            if node.resource is not None and node.resource.scope not in SERVED:
+                yield self._missing_engine(node, node.resource.scope)
+        if not cycles:  # what is held is only defined where the walk down ends
+            yield from self._captives()
+        yield from self._wrong_connections()
+
+    def _cycles(self) -> Iterator[DependencyCycle]:
+        done: set[Node] = set()
+        for root in self.nodes:
+            path: dict[Node, Iterator[Need]] = {root: iter(root.needs)} if root not in done else {}
+            while path:
+                node = next(reversed(path))
+                need = next(path[node], None)
+                if need is None:
+                    done.add(node)
+                    del path[node]
+                elif need.node in path:
+                    chain = list(path)
+                    chain = [*chain[chain.index(need.node) :], need.node]
+                    yield self._cycle(chain)
+                elif need.node not in done:
+                    path[need.node] = iter(need.node.needs)
+
+    def _cycle(self, chain: list[Node]) -> DependencyCycle:
+        return DependencyCycle(
+            f"`{chain[0].name}` needs itself",
+            path=[*_drawn(chain), *_used_by(self.users(chain[0]))],
+            hint="take one of these parameters away, or let both depend on a third that holds what they share",
+        )
+
+    def _duplicate_names(self) -> Iterator[DuplicateName]:
+        by_name: dict[tuple[str, str], list[Node]] = {}
+        for node in self.nodes:
+            if node.resource is not None:
+                # Two modules may each have a `pool`; only a name that was given, or that one module uses twice, is a clash.
+                module = "" if node.resource.explicit_name else str(getattr(node.factory, "__module__", ""))
+                by_name.setdefault((module, node.name), []).append(node)
+        for (_, name), nodes in by_name.items():
+            if len(nodes) > 1:
+                yield DuplicateName(
+                    f"{len(nodes)} resources are named `{name}`",
+                    path=[line for node in nodes for line in _drawn([node])],
+                    hint='give each a name of its own, `@scoped("app", name="…")`',
+                )
+
+    def _missing_engine(self, node: Node, scope: Scope) -> MissingEngine:
+        return MissingEngine(
+            f"`{node.name}` has the scope `{scope}`, which has no engine here",
+            path=[*_drawn([node]), *_used_by(self.users(node))],
+            hint='this version of tenure serves "function", "request" and "app"; "app" shares within one process',
+        )
+
+    def _captives(self) -> Iterator[Finding]:
+        for node in self.nodes:
+            lifetimes = {node.lifetime()} if node.resource is not None else self._lifetimes_of_plain(node)
+            for lifetime in lifetimes - {None, "function"}:
+                yield from self._held_too_long(node, lifetime)  # type: ignore[arg-type]
+
+    def _lifetimes_of_plain(self, node: Node) -> set[Scope | None]:
+        takers = [*self.http_roots, *self.websocket_roots, *(need for user in self.nodes for need in user.needs)]
+        return {node.lifetime(need) for need in takers if need.node is node} if node.lifetime() else set()
+
+    def _held_too_long(self, holder: Node, scope: Scope) -> Iterator[Finding]:
+        seen, stack = {holder}, [[holder]]
+        while stack:
+            chain = stack.pop()
+            node = chain[-1]
+            if outlives_requests(scope):
+                yield from (self._wants_request(chain, scope, taken) for taken in node.request_inputs)
+            for need in node.needs:
+                held = need.node.lifetime(need)
+                if held is not None and not may_hold(scope, held) and (need.node.resource or not outlives_requests(scope)):
+                    yield self._captive([*chain, need.node], scope, held)
+                elif need.node.resource is None and need.node not in seen and (held is None or outlives_requests(scope)):
+                    seen.add(need.node)  # plain: whatever it takes is held by the holder
+                    stack.append([*chain, need.node])
+
+    def _captive(self, chain: list[Node], scope: Scope, held: Scope) -> CaptiveDependency:
+        holder, captive = chain[0], chain[-1]
+        taken = captive.request_inputs[:1] if outlives_requests(scope) else []
+        plain = holder.resource is None
+        cure = (
+            f"declare it `Depends({holder.name}, scope=\"function\")`" if plain else f"take `{captive.name}` where `{holder.name}` is used"
+        )
+        return CaptiveDependency(
+            f"{scope}-scoped `{holder.name}` needs {held}-scoped `{captive.name}`",
+            path=[*_drawn(chain, *(t.source for t in taken)), *_used_by(self.users(holder))],
+            hint=f"{cure}, or give `{captive.name}` the scope \"{scope}\"",
+        )
+
+    def _wants_request(self, chain: list[Node], scope: Scope, taken: RequestInput) -> RequestData:
+        owner = chain[-1]
+        return RequestData(
+            f"{scope}-scoped `{chain[0].name}` asks for request data: `{taken.parameter}` of `{owner.name}` is read from {taken.source}",
+            path=[*_drawn(chain, taken.source), *_used_by(self.users(chain[0]))],
+            hint=f"nothing is requested when it starts: take `{taken.parameter}` from another dependency, as settings are, "
+            f'or give `{chain[0].name}` the scope "request"',
+        )
+
+    def _wrong_connections(self) -> Iterator[WrongConnection]:
+        for roots, wrong, kind in (
+            (self.websocket_roots, "Request", "websocket"),
+            (self.http_roots, "WebSocket", "HTTP"),
+        ):
+            for node in _reachable(need.node for need in roots):
+                if node.resource is not None and any(i.source == wrong and i.required for i in node.request_inputs):
+                    yield WrongConnection(
+                        f"`{node.name}` takes `{wrong}`, but a route that uses it is {kind}",
+                        path=[*_drawn([node], wrong), *_used_by(self.users(node))],
+                        hint="annotate the parameter `HTTPConnection` (from fastapi.requests), which serves both",
+                    )
+
+
+def _reachable(roots: Iterable[Node]) -> Iterator[Node]:
+    queue = list(dict.fromkeys(roots))
+    seen = set(queue)
+    while queue:
+        node = queue.pop()
+        yield node
+        if not node.starts_with_app:  # a started resource is made without the connection
+            new = [need.node for need in node.needs if need.node not in seen]
+            seen.update(new)
+            queue += new
+
+
+def _drawn(chain: Iterable[Node], *ends: str) -> list[str]:
+    """Draw a chain as a tree of name, scope and place, one below the other."""
+    rows = [(node.name, node.resource.scope if node.resource else "", node.location) for node in chain]
+    rows += [(end, "", "fastapi") for end in ends]
+    names = [f"{'  ' * (depth - 1)}└ {name}" if depth else name for depth, (name, _, _) in enumerate(rows)]
+    width, scopes = max(map(len, names)), max(len(scope) for _, scope, _ in rows)
+    return [f"{name:<{width}}  {scope:<{scopes}}  {place}" for name, (_, scope, place) in zip(names, rows, strict=True)]
+
+
+def _used_by(routes: list[str]) -> list[str]:
+    if not routes:
+        return []
+    more = f" and {len(routes) - SHOWN_USERS} more" if len(routes) > SHOWN_USERS else ""
+    return [f"used by {', '.join(routes[:SHOWN_USERS])}{more}"]

@@ -1,0 +1,247 @@
+"""The declaration: `scoped` turns a factory into a `Resource`, which says where its value lives and runs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from functools import partial
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from starlette.requests import HTTPConnection
+
+from tenure import belonging
+from tenure.errors import CalledDirectly, DeclarationError
+from tenure.factories import Kind, kind_of
+from tenure.scopes import SCOPES, Scope, outlives_requests
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+    from contextlib import (
+        AbstractAsyncContextManager,
+        AbstractContextManager,
+        _AsyncGeneratorContextManager,
+        _GeneratorContextManager,
+    )
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+CONNECTION = "tenure_connection"
+"""The parameter by which FastAPI hands a resource the request or websocket that it is solved for."""
+
+
+class Resource(Generic[T_co]):
+    """
+    A dependency that says how long it lives: what FastAPI's `Depends` takes, and the key for overrides and look-ups.
+
+    Made by `scoped`. It holds no value: each running app keeps its own, so one declaration serves many apps, event loops and
+    tests at once.
+
+    Attributes:
+        factory: The function, class or method that makes the value, as it was before `scoped`; unit tests may call it.
+        scope: How long a value lives and how far it reaches.
+        name: What logs and errors call it, the factory's name unless given.
+        start_timeout: Seconds that the start may take before it counts as failed.
+        close_timeout: Seconds that the close may take before it is cancelled, and then left behind.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[..., Any],
+        *,
+        scope: Scope,
+        name: str | None = None,
+        start_timeout: float = 30,
+        close_timeout: float = 10,
+    ) -> None:
+        if scope not in SCOPES:
+            msg = f"there is no scope {scope!r}"
+            raise DeclarationError(msg, hint=f"use one of {', '.join(SCOPES)}")
+        if isinstance(factory, Resource) or not callable(factory):
+            msg = f"{factory!r} cannot be a resource's factory"
+            raise DeclarationError(msg, hint="decorate a function, generator, class or method, once")
+        if not (start_timeout > 0 and close_timeout > 0):
+            msg = f"start_timeout={start_timeout} and close_timeout={close_timeout} must be above 0 seconds"
+            raise DeclarationError(msg)
+        self.factory = factory
+        self.scope: Scope = scope
+        self.explicit_name = name
+        self.start_timeout = start_timeout
+        self.close_timeout = close_timeout
+        self.kind: Kind = kind_of(factory)
+        self.__doc__ = factory.__doc__
+
+    @property
+    def name(self) -> str:
+        """What logs and errors call it."""
+        return self.explicit_name or name_of(self.factory)
+
+    def __repr__(self) -> str:
+        return f"<{self.scope}-scoped {self.name} at {location_of(self.factory)}>"
+
+    def __getattr__(self, attribute: str) -> Any:  # noqa: ANN401 (the protocol of attribute look-up)
+        # FastAPI reads the signature when a route is declared: only then is every name in the annotations defined.
+        if attribute != "__signature__":
+            raise AttributeError(attribute)
+        parameters = [] if outlives_requests(self.scope) else parameters_of(self.factory)
+        parameters.append(Parameter(CONNECTION, Parameter.KEYWORD_ONLY, annotation=HTTPConnection))
+        signature = self.__dict__["__signature__"] = Signature(_with_keyword_only_last(parameters))
+        return signature
+
+    def __call__(self, *args: object, **inputs: Any) -> Awaitable[Any]:  # noqa: ANN401 (FastAPI's solved inputs)
+        """Give the value for a request; called by FastAPI, with what it solved for the factory's parameters."""
+        connection = inputs.pop(CONNECTION, None)
+        if args or not isinstance(connection, HTTPConnection):
+            msg = f"`{self.name}` is a resource and was called by hand"
+            raise CalledDirectly(
+                msg,
+                path=[f"declared at {location_of(self.factory)}"],
+                hint=f"write `Depends({self.name})`, without brackets; `{self.name}.factory(...)` calls the function itself",
+            )
+        return belonging.find(connection, self.name).solve(self, connection, inputs)
+
+    # FastAPI awaits what is marked so, and runs anything else in a worker thread. A plain function that is marked, instead of
+    # an `async def`, can refuse `Depends(pool())` on the spot.
+    if sys.version_info >= (3, 12):
+        __call__ = inspect.markcoroutinefunction(__call__)
+    else:
+        __call__._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined] # noqa: SLF001
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        # A resource that is only kept in a class, made elsewhere, must not be bound to the instances.
+        written_here = inspect.isfunction(self.factory) and self.factory.__qualname__ == f"{owner.__qualname__}.{name}"
+        self._method_name = name if written_here else None
+
+    def __get__(self, instance: object, owner: type | None = None) -> Resource[T_co]:
+        """Give the resource itself, or for a method its twin that is bound to the instance, the same one each time."""
+        if instance is None or not self.__dict__.get("_method_name"):
+            return self
+        bound: Resource[T_co] = Resource(
+            self.factory.__get__(instance),
+            scope=self.scope,
+            name=self.explicit_name,
+            start_timeout=self.start_timeout,
+            close_timeout=self.close_timeout,
+        )
+        return instance.__dict__.setdefault(self._method_name, bound)
+
+
+class Scoped:
+    """What `scoped(...)` gives: it takes the factory. Its overloads tell a type checker what the value is."""
+
+    def __init__(self, scope: Scope, name: str | None, start_timeout: float, close_timeout: float) -> None:
+        self._scope: Scope = scope
+        self._name = name
+        self._start_timeout = start_timeout
+        self._close_timeout = close_timeout
+
+    @overload
+    def __call__(self, factory: type[AbstractAsyncContextManager[T, Any]], /) -> Resource[T]: ...
+    @overload
+    def __call__(self, factory: type[AbstractContextManager[T, Any]], /) -> Resource[T]: ...
+    @overload
+    def __call__(self, factory: type[T], /) -> Resource[T]: ...
+    @overload
+    def __call__(self, factory: Callable[..., _AsyncGeneratorContextManager[T]], /) -> Resource[T]: ...
+    @overload
+    def __call__(self, factory: Callable[..., _GeneratorContextManager[T]], /) -> Resource[T]: ...
+    @overload
+    def __call__(self, factory: Callable[..., AsyncIterator[T]], /) -> Resource[T]: ...
+    @overload
+    def __call__(self, factory: Callable[..., Iterator[T]], /) -> Resource[T]: ...
+    @overload
+    def __call__(self, factory: Callable[..., Coroutine[Any, Any, T]], /) -> Resource[T]: ...
+    @overload
+    def __call__(self, factory: Callable[..., T], /) -> Resource[T]: ...
+    def __call__(self, factory: Callable[..., Any], /) -> Resource[Any]:
+        """Declare that what this factory makes is a resource of the scope."""
+        return Resource(
+            factory,
+            scope=self._scope,
+            name=self._name,
+            start_timeout=self._start_timeout,
+            close_timeout=self._close_timeout,
+        )
+
+
+def scoped(scope: Scope, *, name: str | None = None, start_timeout: float = 30, close_timeout: float = 10) -> Scoped:
+    """
+    Say how long a dependency lives and how far it reaches.
+
+    Decorates async and sync generators, functions, classes and methods. Sync ones run in a thread; a class that is a context
+    manager is entered. The result is what `Depends` takes, the key in `dependency_overrides`, and the key for `scope.get`.
+
+    Args:
+        scope: ``"function"``: one value for each call of a handler, closed after the answer is serialised and before its first
+            byte is sent. ``"request"``: one for each request, closed after the answer, streamed body and background tasks.
+            ``"app"``: one for each app, process and event loop, started before the first request and closed after the last.
+        name: What logs and errors call it, and unique within an app; the factory's name unless given.
+        start_timeout: Seconds that an app-scoped start may take.
+        close_timeout: Seconds that an app-scoped close may take.
+
+    Raises:
+        DeclarationError: The scope is unknown, the factory cannot be called, or a timeout is not above 0.
+    """
+    return Scoped(scope, name, start_timeout, close_timeout)
+
+
+def name_of(call: Callable[..., Any]) -> str:
+    """Give the short name of a factory or dependency."""
+    if isinstance(call, Resource):
+        return call.name
+    if isinstance(call, partial):
+        return name_of(call.func)
+    return str(getattr(call, "__name__", type(call).__name__))
+
+
+def location_of(call: Callable[..., Any]) -> str:
+    """Give ``file:line`` of a factory or dependency, relative to the working folder where it lies below that."""
+    if isinstance(call, Resource):
+        call = call.factory
+    while isinstance(call, partial):
+        call = call.func
+    target = inspect.unwrap(call)
+    if not (inspect.isroutine(target) or inspect.isclass(target)):
+        target = type(target)
+    try:
+        file, line = inspect.getsourcefile(target) or inspect.getfile(target), inspect.getsourcelines(target)[1]
+    except (OSError, TypeError):  # built in, or made where no source is kept
+        return str(getattr(target, "__module__", "unknown"))
+    path = Path(file)
+    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}:{line}"
+
+
+def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:
+    """
+    Give a factory's parameters with their annotations evaluated.
+
+    Raises:
+        DeclarationError: An annotation names something that is not defined where the factory is.
+    """
+    try:
+        signature = inspect.signature(factory, eval_str=True)
+    except NameError:  # perhaps only in the return annotation, which FastAPI forgives
+        parameters = inspect.signature(factory).parameters.values()
+        return [parameter.replace(annotation=_evaluated(factory, parameter)) for parameter in parameters]
+    except ValueError:  # some built-in classes have no signature, and take nothing that FastAPI could give
+        return []
+    return list(signature.parameters.values())
+
+
+def _evaluated(factory: Callable[..., Any], parameter: Parameter) -> object:
+    if not isinstance(parameter.annotation, str):
+        return parameter.annotation
+    target = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
+    try:
+        return eval(parameter.annotation, getattr(target, "__globals__", {}))  # noqa: S307 (the program's own source)
+    except NameError as error:
+        msg = f"`{name_of(factory)}` has a parameter `{parameter.name}` whose annotation cannot be read: {error}"
+        hint = "define or import that name at module level, not in a function or under `if TYPE_CHECKING`"
+        raise DeclarationError(msg, path=[f"declared at {location_of(factory)}"], hint=hint) from None
+
+
+def _with_keyword_only_last(parameters: list[Parameter]) -> list[Parameter]:
+    return sorted(parameters, key=lambda parameter: parameter.kind)
