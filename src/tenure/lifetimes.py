@@ -1,0 +1,293 @@
+"""A plan started, watched, rolled back and closed: one task for each resource, a deadline on each wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from anyio import CancelScope
+
+from tenure.errors import (
+    AlreadyClosed,
+    CloseError,
+    CloseFailed,
+    NotRunning,
+    NotStarted,
+    OtherLoop,
+    OtherProcess,
+    ResourceFailed,
+    StartFailed,
+)
+from tenure.factories import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+
+    from tenure.graph import Graph, Node
+
+logger = logging.getLogger("tenure")
+
+T = TypeVar("T")
+State = Literal["declared", "starting", "ready", "failed", "closing", "closed"]
+
+AFTER_CANCEL = 1.0
+"""Seconds that a cancelled resource gets to end, before it is left behind."""
+
+
+class Tenant:
+    """
+    One resource of a running app, in a task of its own that enters it, waits, and exits it.
+
+    Because enter and exit happen in one task, a resource may hold a task group or a cancel scope open.
+
+    Attributes:
+        node: What it is in the plan.
+        state: Where it is between declared and closed.
+        value: What its factory made, once it is ready.
+        seconds: How long its start took.
+        error: What ended it, if something did.
+    """
+
+    def __init__(self, node: Node, needs: dict[str, Tenant]) -> None:
+        self.node = node
+        self.needs = needs
+        self.state: State = "declared"
+        self.value: Any = None
+        self.seconds = 0.0
+        self.error: BaseException | None = None
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        resource = node.resource
+        self.start_timeout = resource.start_timeout if resource else 30.0
+        self.close_timeout = resource.close_timeout if resource else 10.0
+
+    async def start(self) -> None:
+        """Start it once all that it needs is ready; raise what it raises, or `TimeoutError`."""
+        for needed in self.needs.values():
+            await asyncio.wait([needed.ready])
+        self.state = "starting"
+        self.task = asyncio.create_task(self._live(), name=f"tenure: {self.node.name}")
+        self.task.add_done_callback(self._ended)
+        await asyncio.wait([self.ready, self.task], timeout=self.start_timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not self.ready.done():
+            if not self.task.done():
+                msg = f"it was not ready after {self.start_timeout:g} s"
+                raise TimeoutError(msg)
+            raise self.error or RuntimeError("it was cancelled while it started")
+        logger.info(
+            "%s ready in %.3f s", self.node.name, self.seconds, extra={"tenure_resource": self.node.name, "tenure_seconds": self.seconds}
+        )
+
+    async def _live(self) -> None:
+        began = perf_counter()
+        arguments = {parameter: needed.value for parameter, needed in self.needs.items()}
+        async with opened(self.node.factory, arguments) as self.value:
+            self.seconds = perf_counter() - began
+            self.state = "ready"
+            self.ready.set_result(None)
+            await self._stop.wait()
+            self.state = "closing"
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.error = None if task.cancelled() else task.exception()
+        if self.state == "ready":
+            logger.error("%s ended by itself while the app was running", self.node.name, exc_info=self.error)
+        self.state = "closed" if self.error is None and self.state == "closing" else "failed"
+
+    async def close(self) -> CloseError | None:
+        """End it within its deadline, come what may; give what went wrong."""
+        task = self.task
+        if task is None:
+            return None
+        started = self.ready.done()
+        if started and self.state == "ready":
+            self._stop.set()
+            await asyncio.wait([task], timeout=self.close_timeout)
+        late = started and not task.done()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=AFTER_CANCEL)
+        return self._close_error(task, started=started, late=late)
+
+    def _close_error(self, task: asyncio.Task[None], *, started: bool, late: bool) -> CloseError | None:
+        if not task.done():
+            asyncio._unregister_task(task)  # type: ignore[attr-defined] # noqa: SLF001 (or the loop's end would wait for it)
+            what = "did not end after it was cancelled, and was left behind"
+        elif late:
+            what = f"did not close within {self.close_timeout:g} s, and was cancelled"
+        elif started and self.error is not None:
+            what = f"failed to close: {self.error!r}" if self._stop.is_set() else f"had failed: {self.error!r}"
+        else:
+            return None  # a start that failed is told by whoever waited for it
+        error = CloseError(f"`{self.node.name}` {what}", path=[f"declared at {self.node.location}"])
+        error.__cause__ = self.error
+        return error
+
+
+class Lifetime:
+    """
+    What an app starts, from the start of the first resource to the close of the last.
+
+    It belongs to the process and the event loop in which it was made.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._process = os.getpid()
+        self._loop = asyncio.get_running_loop()
+        self.state: State = "declared"
+        self.tenants: dict[Node, Tenant] = {}
+        for node in graph.started():
+            self.tenants[node] = Tenant(node, {need.parameter: self.tenants[need.node] for need in node.needs})
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the process and the event loop that it belongs to, and it is not closed."""
+        return self.state != "closed" and self._process == os.getpid() and self._loop is _loop()
+
+    def value(self, node: Node) -> Any:  # noqa: ANN401 (any value)
+        """
+        Give the value of a started node.
+
+        Raises:
+            NotRunning: It does not live in this process, this event loop or at this time.
+        """
+        self.check(node.name)
+        tenant = self.tenants[node]
+        if tenant.state != "ready":
+            raise self._not_ready(tenant)
+        return tenant.value
+
+    def check(self, name: str) -> None:
+        """
+        Refuse a use of `name` where or when it does not live.
+
+        Raises:
+            OtherProcess: This is not the process that started it.
+            OtherLoop: This is not the event loop that started it.
+            AlreadyClosed: It is closed.
+        """
+        if self._process != os.getpid():
+            msg = f"`{name}` was started in process {self._process} and used in process {os.getpid()}"
+            raise OtherProcess(msg, hint="let each process start the app itself, after the fork")
+        if self.state == "closed":
+            msg = f"`{name}` was used after its app had closed it"
+            raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
+        if self._loop is not _loop():
+            msg = f"`{name}` was started in one event loop and used in another"
+            raise OtherLoop(msg, hint="run the app and what calls it in one event loop; in tests, one loop for fixture and test")
+
+    def _not_ready(self, tenant: Tenant) -> NotRunning:
+        name = tenant.node.name
+        if tenant.state == "failed":
+            error = ResourceFailed(
+                f"`{name}` ended by itself while the app was running",
+                path=[f"declared at {tenant.node.location}"],
+                hint="see the cause; restart the app once it is mended",
+            )
+            error.__cause__ = tenant.error
+            return error
+        if tenant.state in {"closing", "closed"}:
+            return AlreadyClosed(f"`{name}` was used while its app was closing it")
+        return NotStarted(f"`{name}` was used before it had started", hint=f"take `{name}` as a parameter, and it starts first")
+
+    async def start(self) -> None:
+        """
+        Start everything, each as soon as what it needs is ready.
+
+        Raises:
+            StartFailed: One failed or was too slow. What had started is closed by then, in reverse.
+        """
+        began = perf_counter()
+        self.state = "starting"
+        try:
+            async with asyncio.TaskGroup() as group:
+                starts = {group.create_task(tenant.start()): tenant for tenant in self.tenants.values()}
+        except BaseException as failure:
+            close_errors = await uninterrupted(self._close_all())
+            if isinstance(failure, BaseExceptionGroup):
+                raise self._start_failed(starts, close_errors) from _only(failure)
+            _log(close_errors)
+            raise
+        self.state = "ready"
+        logger.info("%d resources ready in %.3f s", len(self.tenants), perf_counter() - began)
+
+    def _start_failed(self, starts: dict[asyncio.Task[None], Tenant], close_errors: list[CloseError]) -> StartFailed:
+        failed = [(tenant, task.exception()) for task, tenant in starts.items() if not task.cancelled() and task.exception()]
+        tenant, error = failed[0]
+        others = [f"`{other.node.name}` failed too: {why!r}" for other, why in failed[1:]]
+        what = str(error) if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+        hint = ""
+        if isinstance(error, TimeoutError) and not tenant.ready.done():
+            hint = f'if it needs longer, say so: `@scoped("app", start_timeout={tenant.start_timeout * 2:g})`'
+        return StartFailed(
+            f"`{tenant.node.name}` did not start: {what}",
+            path=[*self._graph.why(tenant.node), *others],
+            hint=hint,
+            close_errors=close_errors,
+        )
+
+    async def close(self) -> None:
+        """
+        Close everything in reverse, what nothing needs any more at once, each within its deadline.
+
+        Raises:
+            CloseFailed: Some failed; all were attempted.
+        """
+        errors = await uninterrupted(self._close_all())
+        _log(errors)
+        if errors:
+            raise CloseFailed(errors)
+
+    async def _close_all(self) -> list[CloseError]:
+        self.state = "closing"
+        closing: dict[Tenant, asyncio.Task[CloseError | None]] = {}
+        for tenant in reversed(self.tenants.values()):
+            users = [task for user, task in closing.items() if tenant in user.needs.values()]
+            closing[tenant] = asyncio.create_task(_close_after(users, tenant))
+        errors = [error for task in closing.values() if (error := await task)]
+        self.state = "closed"
+        for tenant in self.tenants.values():
+            tenant.value = None
+        return errors
+
+
+async def _close_after(users: list[asyncio.Task[CloseError | None]], tenant: Tenant) -> CloseError | None:
+    if users:
+        await asyncio.wait(users)
+    return await tenant.close()
+
+
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Finish some work although the caller is cancelled, once or again and again, and let the cancellation through after it."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    with CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return task.result()
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    return group.exceptions[0] if len(group.exceptions) == 1 else group
+
+
+def _log(errors: Iterable[CloseError]) -> None:
+    for error in errors:
+        logger.error("%s", error, exc_info=error.__cause__)
