@@ -25,6 +25,7 @@ Every error that tenure raises, in one tree.
     │   ├── OtherProcess          other-process       used in a process that did not start it
     │   ├── OtherLoop             other-loop          used in an event loop that did not start it
     │   └── ResourceFailed        resource-failed     used after its task had ended by itself
+    ├── UnsupportedFastAPI        unsupported-fastapi FastAPI keeps a request's open things where we do not know
     ├── OverrideError             override            an override that is not a dependency
     ├── HostServiceError          host-service        a service of this host did not start or answer
     │   └── NoPostgres            no-postgres         no PostgreSQL was found
@@ -235,6 +236,12 @@ class ResourceFailed(NotRunning):
     """Raised when a resource is used whose own task ended after it had started; the cause says why."""
 
     code = "resource-failed"
+
+
+class UnsupportedFastAPI(TenureError):
+    """Raised when this version of FastAPI does not keep a request's exit stacks where tenure knows them."""
+
+    code = "unsupported-fastapi"
 
 
 class OverrideError(TenureError):

@@ -35,11 +35,13 @@ class Kind(enum.Enum):
 
 def kind_of(factory: Callable[..., object]) -> Kind:
     """Tell what a factory is: a class by its context-manager methods, anything else by how it is written."""
+    while isinstance(factory, partial):
+        factory = factory.func
     if inspect.isclass(factory):
         if hasattr(factory, "__aenter__"):
             return Kind.ASYNC_CONTEXT
         return Kind.CONTEXT if hasattr(factory, "__enter__") else Kind.FUNCTION
-    if not inspect.isroutine(factory) and not isinstance(factory, partial):
+    if not inspect.isroutine(factory):
         return _written_as(type(factory).__call__)
     return _written_as(factory)
 

@@ -17,7 +17,7 @@ from tenure.errors import (
 )
 from tenure.factories import Kind, kind_of
 from tenure.resources import Resource, location_of, name_of
-from tenure.scopes import SERVED, Scope, may_hold, outlives_requests
+from tenure.scopes import SCOPES, SERVED, Scope, may_hold, outlives_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -93,12 +93,14 @@ class Graph:
 
     Attributes:
         nodes: Every node, each dependency once.
+        lifespan: The user's own lifespan, which is held to the same rules but started by no one here.
         websocket_roots: What websocket routes take themselves.
         http_roots: What HTTP routes take themselves.
     """
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self.lifespan: Node | None = None
         self.http_roots: list[Need] = []
         self.websocket_roots: list[Need] = []
 
@@ -115,7 +117,7 @@ class Graph:
                 stack.append((below, iter(below.needs)))
             else:
                 order.setdefault(stack.pop()[0])
-        return list(order)
+        return [node for node in order if node is not self.lifespan]
 
     def users(self, node: Node) -> list[str]:
         """Name the routes that use a node, directly or by way of others."""
@@ -201,7 +203,7 @@ class Graph:
     def _duplicate_names(self) -> Iterator[DuplicateName]:
         by_name: dict[tuple[str, str], list[Node]] = {}
         for node in self.nodes:
-            if node.resource is not None:
+            if node.resource is not None and node is not self.lifespan:
                 # Two modules may each have a `pool`; only a name that was given, or that one module uses twice, is a clash.
                 module = "" if node.resource.explicit_name else str(getattr(node.factory, "__module__", ""))
                 by_name.setdefault((module, node.name), []).append(node)
@@ -221,14 +223,14 @@ class Graph:
         )
 
     def _captives(self) -> Iterator[Finding]:
-        for node in self.nodes:
-            lifetimes = {node.lifetime()} if node.resource is not None else self._lifetimes_of_plain(node)
-            for lifetime in lifetimes - {None, "function"}:
-                yield from self._held_too_long(node, lifetime)  # type: ignore[arg-type]
-
-    def _lifetimes_of_plain(self, node: Node) -> set[Scope | None]:
-        takers = [*self.http_roots, *self.websocket_roots, *(need for user in self.nodes for need in user.needs)]
-        return {node.lifetime(need) for need in takers if need.node is node} if node.lifetime() else set()
+        lifetimes = {node: {node.lifetime()} for node in self.nodes if node.resource is not None}
+        needs = [*self.http_roots, *self.websocket_roots, *(need for user in self.nodes for need in user.needs)]
+        for need in needs:  # how long a plain generator lives is said where it is taken
+            lifetimes.setdefault(need.node, set()).add(need.node.lifetime(need))
+        for node, scopes in lifetimes.items():
+            for scope in SCOPES:
+                if scope in scopes and scope != "function":
+                    yield from self._held_too_long(node, scope)
 
     def _held_too_long(self, holder: Node, scope: Scope) -> Iterator[Finding]:
         seen, stack = {holder}, [[holder]]

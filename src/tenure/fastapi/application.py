@@ -1,0 +1,153 @@
+"""A FastAPI app while it runs: its graph, what it has started, and how a request gets a value."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from tenure import belonging
+from tenure.errors import DeclarationError, NotStarted, RequestData
+from tenure.factories import opened
+from tenure.fastapi.caller import caller_of
+from tenure.fastapi.discovery import Discovery
+from tenure.fastapi.inputs import uses_security_scopes
+from tenure.fastapi.instances import instance
+from tenure.fastapi.overrides import in_force, overrides_of
+from tenure.fastapi.routes import Routes, routes_of
+from tenure.lifetimes import Lifetime
+from tenure.resources import Resource
+from tenure.scopes import outlives_requests
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+
+    from fastapi import FastAPI
+    from starlette.requests import HTTPConnection
+
+    from tenure.graph import Node
+
+
+class Application:
+    """
+    An app, or resources without one, planned and checked when made and running while `run` is entered.
+
+    Raises:
+        PlanError: The graph cannot work; nothing has started.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI | None,
+        *,
+        also: Iterable[Resource[Any]] = (),
+        lifespan: Callable[..., Any] | None = None,
+    ) -> None:
+        found = routes_of(app) if app is not None else Routes([], [])
+        self._app = app
+        self._mounted = found.mounted
+        self._overrides = overrides_of(app, found.mounted) if app is not None else {}
+        self._discovery = Discovery(self._overrides)
+        self._discovery.add_routes(found.routes)
+        for resource in also:
+            if not isinstance(resource, Resource):
+                msg = f"also=[…] has {resource!r}, which is not a resource"
+                raise DeclarationError(msg, hint='declare it with `@scoped("app")`')
+            self._discovery.add(resource, "also=[…]")
+        self._lifespan = self._discovery.add_lifespan(lifespan) if lifespan is not None else None
+        self.graph = self._discovery.graph
+        self.graph.check()
+        self.lifetime = Lifetime(self.graph)
+        self._scoped_security: dict[Resource[Any], bool] = {}
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs in this process and event loop now."""
+        return self.lifetime.here
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """
+        Start everything, and close it at the end.
+
+        An error of the block comes first; what then fails to close as well is logged and noted on it.
+        """
+        await self.lifetime.start()
+        apps = [self._app, *self._mounted] if self._app is not None else []
+        belonging.register(apps, self)
+        try:
+            with in_force(apps, self._discovery.stand_ins):
+                yield
+        except BaseException as error:
+            try:
+                await self.lifetime.close()
+            except ExceptionGroup as close_errors:
+                error.add_note(str(close_errors))
+            raise
+        else:
+            await self.lifetime.close()
+        finally:
+            belonging.unregister(apps, self)
+            self._app, self._mounted = None, []
+
+    def lifespan_arguments(self) -> dict[str, Any]:
+        """Give what the user's own lifespan takes beside the app."""
+        if self._lifespan is None:
+            return {}
+        return {need.parameter: self.lifetime.value(need.node) for need in self._lifespan.needs}
+
+    def solve(self, resource: Resource[Any], connection: HTTPConnection, inputs: Mapping[str, Any]) -> Awaitable[Any]:
+        """Give a resource's value for a request; called by FastAPI by way of the resource."""
+        self.lifetime.check(resource.name)
+        if outlives_requests(resource.scope):
+            return self._started(resource)
+        caller = caller_of(sys._getframe(2))  # noqa: SLF001 (FastAPI's solver, which called the resource, which called this)
+        key = (resource, caller.security_scopes if self._keyed_by_security(resource) else ())
+        return instance(resource, connection, inputs, key=key, use_cache=caller.use_cache)
+
+    def _keyed_by_security(self, resource: Resource[Any]) -> bool:
+        keyed = self._scoped_security.get(resource)
+        if keyed is None:
+            keyed = self._scoped_security[resource] = uses_security_scopes(resource, self._overrides)
+        return keyed
+
+    async def _started(self, resource: Resource[Any]) -> Any:  # noqa: ANN401 (any value)
+        node = self._discovery.find(resource)
+        if node is None:
+            raise self._not_planned(resource)
+        return self.lifetime.value(node)
+
+    def _not_planned(self, resource: Resource[Any]) -> NotStarted:
+        if resource in self._discovery.stand_ins:
+            msg = f"`{resource.name}` was overridden when the app started, so it was never started itself"
+            return NotStarted(msg, hint="keep the override until the app has stopped, or start the app without it")
+        msg = f"`{resource.name}` was not in the plan when the app started"
+        return NotStarted(msg, hint=f"name it there: `lifespan(also=[{resource.name}])`")
+
+    async def get(self, resource: Resource[Any]) -> Any:  # noqa: ANN401 (any value)
+        """Give the started value of a resource, or of what overrides it."""
+        self.lifetime.check(resource.name)
+        if not outlives_requests(resource.scope):
+            msg = f"`{resource.name}` is {resource.scope}-scoped, and there is no request here to end it"
+            raise NotStarted(msg, hint=f"open it for a block: `async with scope.open({resource.name}) as value:`")
+        return await self._started(self._discovery.stand_ins.get(resource, resource))
+
+    @asynccontextmanager
+    async def open(self, resource: Resource[Any]) -> AsyncIterator[Any]:
+        """Open a resource, and whatever shorter-lived it needs, for one block outside of a request."""
+        self.lifetime.check(resource.name)
+        async with AsyncExitStack() as stack:
+            yield await self._opened(self._discovery.node(resource), stack, {})
+
+    async def _opened(self, node: Node, stack: AsyncExitStack, values: dict[Node, Any]) -> Any:  # noqa: ANN401
+        if node in values:
+            return values[node]
+        if node.starts_with_app:
+            return await self._started(node.resource or node.call)
+        if node.request_inputs:
+            taken = node.request_inputs[0]
+            msg = f"`{node.name}` takes `{taken.parameter}` from {taken.source}, and there is no request here"
+            raise RequestData(msg, path=[f"declared at {node.location}"], hint="open what it is made of instead")
+        arguments = {need.parameter: await self._opened(need.node, stack, values) for need in node.needs}
+        values[node] = await stack.enter_async_context(opened(node.factory, arguments))
+        return values[node]

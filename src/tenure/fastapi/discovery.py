@@ -1,0 +1,110 @@
+"""The graph of an app: every resource that its routes need, directly or by way of others, with overrides applied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tenure.fastapi.inputs import inputs_of
+from tenure.graph import Graph, Need, Node
+from tenure.resources import Resource
+from tenure.scopes import outlives_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from tenure.fastapi.inputs import Dependency
+    from tenure.fastapi.routes import Route
+
+
+class Discovery:
+    """
+    A graph in the making.
+
+    Attributes:
+        graph: What has been found.
+        stand_ins: For each overridden resource that starts with the app, the resource that starts in its place.
+    """
+
+    def __init__(self, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> None:
+        self.graph = Graph()
+        self.stand_ins: dict[Resource[Any], Resource[Any]] = {}
+        self._overrides = dict(overrides)
+        self._nodes: dict[Any, Node] = {}
+
+    def add_routes(self, routes: Iterable[Route]) -> None:
+        """Add what routes take."""
+        for route in routes:
+            roots = self.graph.websocket_roots if route.is_websocket else self.graph.http_roots
+            for dependency in route.dependencies:
+                need = self._need(dependency)
+                need.node.used_by.append(route.label)
+                roots.append(need)
+
+    def add(self, call: Callable[..., Any], label: str) -> Node:
+        """Add a dependency that no route needs to take, used by what `label` says."""
+        node = self.node(call)
+        node.used_by.append(label)
+        return node
+
+    def add_lifespan(self, function: Callable[..., Any]) -> Node:
+        """Add the user's own lifespan, which takes the app and then what it needs."""
+        holder: Resource[Any] = Resource(function, scope="app")
+        node = Node(holder)
+        node.used_by.append("the app's own lifespan")
+        self.graph.lifespan = node
+        self.graph.nodes.append(node)
+        self._fill(node, skip=1)
+        return node
+
+    def find(self, call: Callable[..., Any]) -> Node | None:
+        """Give the node of exactly this dependency, if it is in the plan."""
+        return self._nodes.get(call)
+
+    def node(self, call: Callable[..., Any]) -> Node:
+        """Give the node of a dependency, or of what overrides it, reading on from there when it is new."""
+        effective = self._effective(call)
+        node = self._nodes.get(effective)
+        if node is None:
+            node = self._nodes[effective] = Node(effective)
+            self.graph.nodes.append(node)
+            self._fill(node)
+        return node
+
+    def _fill(self, node: Node, skip: int = 0) -> None:
+        queue = [(node, skip)]
+        while queue:  # without recursion: a chain may be longer than Python's stack
+            reading, leave_out = queue.pop()
+            inputs = inputs_of(reading.call, skip=leave_out)
+            reading.request_inputs.extend(inputs.request)
+            for dependency in inputs.dependencies:
+                effective = self._effective(dependency.call)
+                below = self._nodes.get(effective)
+                if below is None:
+                    below = self._nodes[effective] = Node(effective)
+                    self.graph.nodes.append(below)
+                    queue.append((below, 0))
+                reading.needs.append(Need(dependency.parameter, below, dependency.scope, dependency.use_cache))
+
+    def _need(self, dependency: Dependency) -> Need:
+        return Need(dependency.parameter, self.node(dependency.call), dependency.scope, dependency.use_cache)
+
+    def _effective(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        override = self._overrides.get(call)
+        if override is None:
+            return call
+        if isinstance(override, Resource) or not isinstance(call, Resource) or not outlives_requests(call.scope):
+            return override
+        if call not in self.stand_ins and not _wants_request(override):
+            # What replaces a started resource is started too, once and with its own end, not called for each request.
+            self.stand_ins[call] = Resource(
+                override,
+                scope=call.scope,
+                name=call.name,
+                start_timeout=call.start_timeout,
+                close_timeout=call.close_timeout,
+            )
+        return self.stand_ins.get(call, override)
+
+
+def _wants_request(override: Callable[..., Any]) -> bool:
+    return bool(inputs_of(override).request)

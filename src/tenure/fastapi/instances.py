@@ -1,0 +1,91 @@
+"""Function- and request-scoped values of one request: made once, whoever asks, and closed on FastAPI's own exit stacks."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from anyio import CancelScope
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from tenure.errors import UnsupportedFastAPI
+from tenure.factories import made, opened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Hashable, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    from starlette.requests import HTTPConnection
+
+    from tenure.resources import Resource
+
+INSTANCES = "tenure_instances"
+REQUEST_STACK = "fastapi_inner_astack"
+FUNCTION_STACK = "fastapi_function_astack"
+CLEANUP_SCOPES = "fastapi_async_cleanup_scopes"
+
+
+async def instance(
+    resource: Resource[Any], connection: HTTPConnection, inputs: Mapping[str, Any], *, key: Hashable, use_cache: bool
+) -> Any:  # noqa: ANN401 (any value)
+    """Give the request's value of a resource, making it when it is the first or `use_cache` is off."""
+    kept = _kept(connection, resource)
+    if use_cache and key in kept:
+        return kept[key]
+    value = await _make(resource, connection, inputs)
+    kept.setdefault(key, value)
+    return value
+
+
+def _kept(connection: HTTPConnection, resource: Resource[Any]) -> dict[Hashable, Any]:
+    # A middleware may send one ASGI scope through the app twice; what the first pass closed must not serve the second.
+    stack = _stack(connection, REQUEST_STACK, resource)
+    owner, kept = connection.scope.get(INSTANCES, (None, {}))
+    if owner is not stack:
+        kept = {}
+        connection.scope[INSTANCES] = (stack, kept)
+    return kept  # type: ignore[no-any-return]
+
+
+async def _make(resource: Resource[Any], connection: HTTPConnection, inputs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    if not resource.kind.closes:
+        return await made(resource.factory, inputs)
+    cleanup = _cleanup_scope(connection, _stack(connection, REQUEST_STACK, resource))
+    stack = _stack(connection, FUNCTION_STACK if resource.scope == "function" else REQUEST_STACK, resource)
+    return await stack.enter_async_context(_closed_in_peace(opened(resource.factory, inputs), cleanup))
+
+
+def _stack(connection: HTTPConnection, name: str, resource: Resource[Any]) -> AsyncExitStack:
+    stack = connection.scope.get(name)
+    if not isinstance(stack, AsyncExitStack):
+        msg = f"`{resource.name}` has nowhere to be closed: this FastAPI keeps no exit stack at `{name}`"
+        raise UnsupportedFastAPI(msg, hint="use a version of FastAPI that this version of tenure is tested with")
+    return stack
+
+
+def _cleanup_scope(connection: HTTPConnection, request_stack: AsyncExitStack) -> CancelScope:
+    """
+    Give the request's one cancel scope for closing, entered before all others, as anyio's scopes must nest.
+
+    Newer versions of FastAPI make the same scope, under the same key, for their own generators; it is theirs if it is there.
+    """
+    scopes: dict[AsyncExitStack, CancelScope] = connection.scope.setdefault(CLEANUP_SCOPES, {})
+    if request_stack not in scopes:
+        scopes[request_stack] = request_stack.enter_context(CancelScope())
+        request_stack.callback(scopes.pop, request_stack)
+    return scopes[request_stack]
+
+
+@asynccontextmanager
+async def _closed_in_peace(context: AbstractAsyncContextManager[Any], cleanup: CancelScope) -> AsyncIterator[Any]:
+    """Shield a close from the cancellation that brought it about."""
+    shielded_before = cleanup.shield
+    try:
+        async with context as value:
+            try:
+                yield value
+            finally:
+                cleanup.shield = True
+    finally:
+        cleanup.shield = shielded_before
+    await checkpoint_if_cancelled()

@@ -1,0 +1,166 @@
+"""The three ways in: `lifespan` for a server, `running` for a script or test, `override` for a test double."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+from fastapi import FastAPI
+
+from tenure.belonging import NOT_STARTED_HINT, STATE, running_app
+from tenure.errors import DeclarationError, NotStarted, OverrideError
+from tenure.factories import opened
+from tenure.fastapi.application import Application
+from tenure.resources import name_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+
+    from tenure.resources import Resource
+
+T = TypeVar("T")
+
+State = dict[str, Any]
+_MISSING = object()
+
+
+class Lifespan(Protocol):
+    """What `FastAPI(lifespan=…)` takes."""
+
+    def __call__(self, app: FastAPI, /) -> AbstractAsyncContextManager[State]:
+        """Run an app for a block."""
+        ...
+
+
+class Scope:
+    """
+    A running app, or resources that run without one: where values are looked up outside of requests.
+
+    It belongs to the process and event loop in which it was entered, and refuses others.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def get(self, resource: Resource[T]) -> T:
+        """
+        Give the value of an app-scoped resource, or of what overrides it.
+
+        Raises:
+            NotRunning: It is not in the plan, not started, closed, or started in another process or event loop.
+        """
+        value: T = await self._application.get(resource)
+        return value
+
+    def open(self, resource: Resource[T]) -> AbstractAsyncContextManager[T]:
+        """
+        Open a function- or request-scoped resource for one block, with whatever it needs.
+
+        Raises:
+            RequestData: It, or what it needs, takes something from a request.
+        """
+        return self._application.open(resource)
+
+
+@overload
+def lifespan(app: FastAPI, /) -> AbstractAsyncContextManager[State]: ...
+@overload
+def lifespan(mine: Callable[..., Any] | None = None, /, *, also: Sequence[Resource[Any]] = ()) -> Lifespan: ...
+def lifespan(
+    app: FastAPI | Callable[..., Any] | None = None, /, *, also: Sequence[Resource[Any]] = ()
+) -> AbstractAsyncContextManager[State] | Lifespan:
+    """
+    Start what an app's routes need before the first request, and close it after the last.
+
+    Use it as it is, ``FastAPI(lifespan=lifespan)``, or with a lifespan of your own and resources that no route needs,
+    ``FastAPI(lifespan=lifespan(mine, also=[scheduler]))``. Your own runs inside: everything is started before it and closed after
+    it; what it yields is kept in the lifespan state; parameters that it has beside the app are injected, if they live as long as
+    the app.
+
+    Raises:
+        PlanError: The graph cannot work; nothing has started.
+        StartFailed: A resource failed or was too slow; what had started is closed.
+        CloseFailed: After everything was closed: what failed.
+    """
+    if isinstance(app, FastAPI):
+        return _run(app, None, also)
+    if app is not None and not callable(app):
+        msg = f"lifespan({app!r}) is neither an app nor a lifespan of yours"
+        raise DeclarationError(msg, hint="write `FastAPI(lifespan=lifespan)` or `FastAPI(lifespan=lifespan(mine))`")
+
+    def composed(started: FastAPI, /) -> AbstractAsyncContextManager[State]:
+        return _run(started, app, also)
+
+    return composed
+
+
+@asynccontextmanager
+async def _run(app: FastAPI, mine: Callable[..., Any] | None, also: Sequence[Resource[Any]]) -> AsyncIterator[State]:
+    if not isinstance(app, FastAPI):
+        msg = f"tenure's lifespan was given {app!r}, which is not a FastAPI app"
+        raise DeclarationError(msg, hint="give it to the outermost FastAPI app, `FastAPI(lifespan=lifespan)`")
+    application = Application(app, also=also, lifespan=mine)
+    async with application.run():
+        if mine is None:
+            yield {STATE: application}
+        else:
+            arguments = application.lifespan_arguments()
+            async with opened(partial(mine, app), arguments) as state:
+                yield {**(state or {}), STATE: application}
+
+
+@asynccontextmanager
+async def running(app: FastAPI | None = None, *, also: Sequence[Resource[Any]] = ()) -> AsyncIterator[Scope]:
+    """
+    Run an app outside of a server, as a script, a worker or a test does; without an app, only the resources of `also`.
+
+    The app's whole lifespan runs, your own part included, so that requests sent to it in-process are answered as well.
+
+    Raises:
+        NotStarted: The app does not have tenure's lifespan.
+        PlanError: The graph cannot work; nothing has started.
+        StartFailed: A resource failed or was too slow; what had started is closed.
+        CloseFailed: After everything was closed: what failed.
+    """
+    if app is None:
+        application = Application(None, also=also)
+        async with application.run():
+            yield Scope(application)
+        return
+    if also:
+        msg = "running(app, also=[…]) has both an app and resources"
+        raise DeclarationError(msg, hint="an app names its resources itself: `FastAPI(lifespan=lifespan(also=[…]))`")
+    async with app.router.lifespan_context(app):
+        found = running_app(app)
+        if not isinstance(found, Application) or not found.here:
+            msg = f"`running` was given {app!r}, which does not have tenure's lifespan"
+            raise NotStarted(msg, hint=NOT_STARTED_HINT)
+        yield Scope(found)
+
+
+@contextmanager
+def override(app: FastAPI, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> Iterator[None]:
+    """
+    Replace dependencies of an app for a block, as its `dependency_overrides` do, and put back what was there before.
+
+    Entered before the app starts, what overrides an app-scoped resource is started once in its place, and the real one never is.
+    Entered while the app runs, FastAPI calls it for each request; what was built on the real one keeps it.
+
+    Raises:
+        OverrideError: A replacement is not a dependency: give ``lambda: fake``, not ``fake``.
+    """
+    for call, replacement in overrides.items():
+        if not callable(replacement):
+            msg = f"the override of `{name_of(call)}` is {replacement!r}, which is not a dependency"
+            raise OverrideError(msg, hint=f"give what makes it: `{{{name_of(call)}: lambda: fake}}`")
+    before = {call: app.dependency_overrides.get(call, _MISSING) for call in overrides}
+    app.dependency_overrides.update(overrides)
+    try:
+        yield
+    finally:
+        for call, was in before.items():
+            if was is _MISSING:
+                app.dependency_overrides.pop(call, None)
+            else:
+                app.dependency_overrides[call] = was  # type: ignore[assignment]

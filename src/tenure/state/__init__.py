@@ -1,0 +1,7 @@
+"""State that is right however many share it: handles that are declared once and injected as themselves."""
+
+from __future__ import annotations
+
+from tenure.state.counter import Counter
+
+__all__ = ["Counter"]

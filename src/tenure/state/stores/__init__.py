@@ -1,0 +1,1 @@
+"""Where state is kept: one module for each engine."""
