@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import inspect
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -9,7 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
-from anyio import CancelScope, CapacityLimiter
+from anyio import CapacityLimiter
+
+from tenure.cancellation import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -97,17 +100,25 @@ class _InThread:
 
     def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
         self._make = make
+        self._context: AbstractContextManager[Any] | None = None
 
     async def __aenter__(self) -> Any:  # noqa: ANN401 (any value)
-        return await anyio.to_thread.run_sync(self._enter)
+        try:
+            return await uninterrupted(anyio.to_thread.run_sync(self._enter))
+        except asyncio.CancelledError as error:  # a thread cannot be interrupted: what it has opened by now is closed
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
 
     def _enter(self) -> Any:  # noqa: ANN401 (any value)
-        self._context = self._make()
-        return self._context.__enter__()
+        context = self._make()
+        value = context.__enter__()
+        self._context = context
+        return value
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        if self._context is None:
+            return None
         leave = partial(self._context.__exit__, kind, error, traceback)
-        with CancelScope(shield=True):
-            return await anyio.to_thread.run_sync(leave, limiter=CapacityLimiter(1))
+        return await uninterrupted(anyio.to_thread.run_sync(leave, limiter=CapacityLimiter(1)))

@@ -6,10 +6,9 @@ import asyncio
 import logging
 import os
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from anyio import CancelScope
-
+from tenure.cancellation import uninterrupted
 from tenure.errors import (
     AlreadyClosed,
     CloseError,
@@ -24,13 +23,12 @@ from tenure.errors import (
 from tenure.factories import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Iterable
 
     from tenure.graph import Graph, Node
 
 logger = logging.getLogger("tenure")
 
-T = TypeVar("T")
 State = Literal["declared", "starting", "ready", "failed", "closing", "closed"]
 
 AFTER_CANCEL = 1.0
@@ -115,7 +113,7 @@ class Tenant:
 
     def _close_error(self, task: asyncio.Task[None], *, started: bool, late: bool) -> CloseError | None:
         if not task.done():
-            asyncio._unregister_task(task)  # type: ignore[attr-defined] # noqa: SLF001 (or the loop's end would wait for it)
+            asyncio._unregister_task(task)  # noqa: SLF001 (or the loop's end would wait for it)
             what = "did not end after it was cancelled, and was left behind"
         elif late:
             what = f"did not close within {self.close_timeout:g} s, and was cancelled"
@@ -260,21 +258,6 @@ async def _close_after(users: list[asyncio.Task[CloseError | None]], tenant: Ten
     if users:
         await asyncio.wait(users)
     return await tenant.close()
-
-
-async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Finish some work although the caller is cancelled, once or again and again, and let the cancellation through after it."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    with CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    return task.result()
 
 
 def _loop() -> asyncio.AbstractEventLoop | None:

@@ -72,6 +72,7 @@ class Resource(Generic[T_co]):
         self.start_timeout = start_timeout
         self.close_timeout = close_timeout
         self.kind: Kind = kind_of(factory)
+        self._method_name: str | None = None
         self.__doc__ = factory.__doc__
 
     @property
@@ -117,7 +118,7 @@ class Resource(Generic[T_co]):
 
     def __get__(self, instance: object, owner: type | None = None) -> Resource[T_co]:
         """Give the resource itself, or for a method its twin that is bound to the instance, the same one each time."""
-        if instance is None or not self.__dict__.get("_method_name"):
+        if instance is None or self._method_name is None:
             return self
         bound: Resource[T_co] = Resource(
             self.factory.__get__(instance),
@@ -126,7 +127,8 @@ class Resource(Generic[T_co]):
             start_timeout=self.start_timeout,
             close_timeout=self.close_timeout,
         )
-        return instance.__dict__.setdefault(self._method_name, bound)
+        instance.__dict__[self._method_name] = bound  # found before this method from now on
+        return bound
 
 
 class Scoped:

@@ -142,8 +142,8 @@ class Application:
     async def _opened(self, node: Node, stack: AsyncExitStack, values: dict[Node, Any]) -> Any:  # noqa: ANN401
         if node in values:
             return values[node]
-        if node.starts_with_app:
-            return await self._started(node.resource or node.call)
+        if node.resource is not None and node.starts_with_app:
+            return await self._started(node.resource)
         if node.request_inputs:
             taken = node.request_inputs[0]
             msg = f"`{node.name}` takes `{taken.parameter}` from {taken.source}, and there is no request here"

@@ -20,7 +20,7 @@ Call = Callable[..., Any]
 class Inherited(MutableMapping[Call, Call]):
     """A mounted app's overrides, with those of the outer app before them, as they are at each look-up."""
 
-    def __init__(self, own: MutableMapping[Call, Call], outer: FastAPI) -> None:
+    def __init__(self, own: dict[Call, Call], outer: FastAPI) -> None:
         self.own = own
         self._outer = outer
 
@@ -70,17 +70,17 @@ def in_force(apps: list[FastAPI], stand_ins: Mapping[Resource[Any], Resource[Any
         for call, stand_in in stand_ins.items()
         if call in each.dependency_overrides
     ]
-    for overrides, call, _, stand_in in replaced:
-        overrides[call] = stand_in
-    inherited = {each: Inherited(each.dependency_overrides, apps[0]) for each in apps[1:]}
-    for each, overrides in inherited.items():
-        each.dependency_overrides = overrides  # type: ignore[assignment]
+    for changed, call, _, stand_in in replaced:
+        changed[call] = stand_in
+    inherited = [(each, Inherited(each.dependency_overrides, apps[0])) for each in apps[1:]]
+    for each, view in inherited:
+        each.dependency_overrides = view  # type: ignore[assignment] # all that FastAPI does is look up
     try:
         yield
     finally:
-        for each, overrides in inherited.items():
-            if each.dependency_overrides is overrides:
-                each.dependency_overrides = overrides.own  # type: ignore[assignment]
+        for each, view in inherited:
+            if each.dependency_overrides is view:
+                each.dependency_overrides = view.own
         for changed, call, before, stand_in in replaced:
             if changed.get(call) is stand_in:
                 changed[call] = before
