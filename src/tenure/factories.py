@@ -9,15 +9,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
-from anyio import CapacityLimiter
-
-from tenure.cancellation import uninterrupted
+from tenure.threads import in_spare_worker, in_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
+
+    from tenure.threads import RunSync
 
 
 class Kind(enum.Enum):
@@ -62,13 +61,14 @@ def _written_as(function: Callable[..., object]) -> Kind:
     return Kind.CONTEXT if inspect.isgeneratorfunction(unwrapped) else Kind.FUNCTION
 
 
-def opened(factory: Callable[..., Any], arguments: Mapping[str, object]) -> AbstractAsyncContextManager[Any]:
-    """
-    Give an async context manager that makes the factory's value on enter and ends it on exit.
-
-    Sync factories run in a worker thread, on the thread budget of anyio; their exits need no place in that budget, so that a
-    full budget can never keep a resource from closing.
-    """
+def opened(
+    factory: Callable[..., Any],
+    arguments: Mapping[str, object],
+    *,
+    enter_in: RunSync = in_worker,
+    exit_in: RunSync = in_spare_worker,
+) -> AbstractAsyncContextManager[Any]:
+    """Give an async context manager that makes the factory's value on enter and ends it on exit; a sync one in threads."""
     match kind_of(factory):
         case Kind.ASYNC_GENERATOR:
             return asynccontextmanager(factory)(**arguments)
@@ -76,35 +76,37 @@ def opened(factory: Callable[..., Any], arguments: Mapping[str, object]) -> Abst
             context: AbstractAsyncContextManager[Any] = factory(**arguments)
             return context
         case Kind.GENERATOR:
-            return _InThread(partial(contextmanager(factory), **arguments))
+            return _InThread(partial(contextmanager(factory), **arguments), enter_in, exit_in)
         case Kind.CONTEXT:
-            return _InThread(partial(factory, **arguments))
+            return _InThread(partial(factory, **arguments), enter_in, exit_in)
         case Kind.COROUTINE | Kind.FUNCTION:
-            return _made(factory, arguments)
+            return _made(factory, arguments, enter_in)
 
 
-async def made(factory: Callable[..., Any], arguments: Mapping[str, object]) -> Any:  # noqa: ANN401 (any value)
-    """Make the value of a factory that has nothing to close; a sync one runs in a worker thread."""
+async def made(factory: Callable[..., Any], arguments: Mapping[str, object], run_in: RunSync = in_worker) -> Any:  # noqa: ANN401
+    """Make the value of a factory that has nothing to close; a sync one in a thread."""
     if kind_of(factory) is Kind.COROUTINE:
         return await factory(**arguments)
-    return await anyio.to_thread.run_sync(partial(factory, **arguments))
+    return await run_in(partial(factory, **arguments))
 
 
 @asynccontextmanager
-async def _made(factory: Callable[..., Any], arguments: Mapping[str, object]) -> AsyncIterator[Any]:
-    yield await made(factory, arguments)
+async def _made(factory: Callable[..., Any], arguments: Mapping[str, object], run_in: RunSync) -> AsyncIterator[Any]:
+    yield await made(factory, arguments, run_in)
 
 
 class _InThread:
     """A sync context manager whose making, enter and exit run in worker threads."""
 
-    def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]], enter_in: RunSync, exit_in: RunSync) -> None:
         self._make = make
+        self._enter_in = enter_in
+        self._exit_in = exit_in
         self._context: AbstractContextManager[Any] | None = None
 
     async def __aenter__(self) -> Any:  # noqa: ANN401 (any value)
         try:
-            return await uninterrupted(anyio.to_thread.run_sync(self._enter))
+            return await self._enter_in(self._enter)
         except asyncio.CancelledError as error:  # a thread cannot be interrupted: what it has opened by now is closed
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
@@ -120,5 +122,5 @@ class _InThread:
     ) -> bool | None:
         if self._context is None:
             return None
-        leave = partial(self._context.__exit__, kind, error, traceback)
-        return await uninterrupted(anyio.to_thread.run_sync(leave, limiter=CapacityLimiter(1)))
+        suppressed: bool | None = await self._exit_in(partial(self._context.__exit__, kind, error, traceback))
+        return suppressed

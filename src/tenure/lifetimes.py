@@ -21,6 +21,7 @@ from tenure.errors import (
     StartFailed,
 )
 from tenure.factories import opened
+from tenure.threads import in_own_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +84,7 @@ class Tenant:
     async def _live(self) -> None:
         began = perf_counter()
         arguments = {parameter: needed.value for parameter, needed in self.needs.items()}
-        async with opened(self.node.factory, arguments) as self.value:
+        async with opened(self.node.factory, arguments, enter_in=in_own_thread, exit_in=in_own_thread) as self.value:
             self.seconds = perf_counter() - began
             self.state = "ready"
             self.ready.set_result(None)
