@@ -1,0 +1,76 @@
+"""Run what the documentation shows: each Python block of README.md and docs/, and compare what it says it prints."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sybil import Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser
+
+from tenure.host import EmbeddedPostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sybil import Example
+
+PRINTED = "printed"
+"""Where a page's namespace keeps what its last Python block printed."""
+
+_evaluate = PythonEvaluator()
+
+
+def run(example: Example) -> None:
+    """Run a Python block as a part of its page, and keep what it prints for the output block that may follow."""
+    output = StringIO()
+    with redirect_stdout(output):
+        _evaluate(example)
+    example.namespace[PRINTED] = output.getvalue()
+
+
+def compare(example: Example) -> None:
+    """Hold a `text` block against what the Python block before it has printed."""
+    expected, actual = str(example.parsed), example.namespace.pop(PRINTED)
+    assert actual == expected, f"the block before {example.path}:{example.line} printed:\n{actual}"
+
+
+def prepare(namespace: dict[str, Any]) -> None:
+    """Name the module that a page's blocks make up."""
+    namespace["__name__"] = "docs"
+
+
+pytest_collect_file = Sybil(
+    parsers=[CodeBlockParser("python", run), CodeBlockParser("text", compare)],
+    patterns=["README.md", "docs/*.md", "docs/**/*.md"],
+    excludes=["docs/errors.md"],  # tests/docs/test_errors.py runs its examples, each in a file of its own
+    setup=prepare,
+    fixtures=["documented_database", "undisturbed_logging"],
+).pytest()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that writes the output that docs/errors.md shows anew."""
+    parser.addoption("--update-docs", action="store_true", help="write the output in docs/errors.md anew")
+
+
+@pytest.fixture(scope="session")
+def documented_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a PostgreSQL for the pages, with the table `users` of the specification, and name it in `DATABASE_URL`."""
+    with pytest.MonkeyPatch.context() as environment, EmbeddedPostgres(tmp_path_factory.mktemp("documented")) as server:
+        environment.setenv("DATABASE_URL", server.dsn())
+        yield server.dsn()
+
+
+@pytest.fixture(scope="module")
+def undisturbed_logging() -> Iterator[None]:
+    """Give the log back as it was before a page showed how it is read."""
+    logger = logging.getLogger("tenure")
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
