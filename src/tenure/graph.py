@@ -46,9 +46,19 @@ class Need:
 
 @dataclass(eq=False)
 class Node:
-    """One dependency of a plan: a resource, or a plain function that FastAPI solves anew for each request."""
+    """
+    One dependency of a plan: a resource, or a plain function that FastAPI solves anew for each request.
+
+    Attributes:
+        call: What FastAPI calls.
+        stands_for: The overridden resource that it starts in the place of, if it does.
+        needs: What it takes itself.
+        request_inputs: What it takes from a request.
+        used_by: The routes that take it themselves.
+    """
 
     call: Callable[..., Any]
+    stands_for: Resource[Any] | None = None
     needs: list[Need] = field(default_factory=list)
     request_inputs: list[RequestInput] = field(default_factory=list)
     used_by: list[str] = field(default_factory=list)
@@ -203,9 +213,10 @@ class Graph:
     def _duplicate_names(self) -> Iterator[DuplicateName]:
         by_name: dict[tuple[str, str], list[Node]] = {}
         for node in self.nodes:
-            if node.resource is not None and node is not self.lifespan:
+            declared = node.stands_for or node.resource
+            if declared is not None and node is not self.lifespan:
                 # Two modules may each have a `pool`; only a name that was given, or that one module uses twice, is a clash.
-                module = "" if node.resource.explicit_name else str(getattr(node.factory, "__module__", ""))
+                module = "" if declared.explicit_name else str(getattr(declared.factory, "__module__", ""))
                 by_name.setdefault((module, node.name), []).append(node)
         for (_, name), nodes in by_name.items():
             if len(nodes) > 1:
@@ -274,7 +285,7 @@ class Graph:
             (self.websocket_roots, "Request", "websocket"),
             (self.http_roots, "WebSocket", "HTTP"),
         ):
-            for node in _reachable(need.node for need in roots):
+            for node in _solved(need.node for need in roots):
                 if node.resource is not None and any(i.source == wrong and i.required for i in node.request_inputs):
                     yield WrongConnection(
                         f"`{node.name}` takes `{wrong}`, but a route that uses it is {kind}",
@@ -283,13 +294,13 @@ class Graph:
                     )
 
 
-def _reachable(roots: Iterable[Node]) -> Iterator[Node]:
+def _solved(roots: Iterable[Node]) -> Iterator[Node]:
     queue = list(dict.fromkeys(roots))
     seen = set(queue)
     while queue:
         node = queue.pop()
-        yield node
         if not node.starts_with_app:  # a started resource is made without the connection
+            yield node
             new = [need.node for need in node.needs if need.node not in seen]
             seen.update(new)
             queue += new

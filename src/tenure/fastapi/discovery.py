@@ -30,6 +30,7 @@ class Discovery:
         self.stand_ins: dict[Resource[Any], Resource[Any]] = {}
         self._overrides = dict(overrides)
         self._nodes: dict[Any, Node] = {}
+        self._replaced: dict[Callable[..., Any], Resource[Any]] = {}
 
     def add_routes(self, routes: Iterable[Route]) -> None:
         """Add what routes take."""
@@ -65,9 +66,13 @@ class Discovery:
         effective = self._effective(call)
         node = self._nodes.get(effective)
         if node is None:
-            node = self._nodes[effective] = Node(effective)
-            self.graph.nodes.append(node)
+            node = self._new(effective)
             self._fill(node)
+        return node
+
+    def _new(self, call: Callable[..., Any]) -> Node:
+        node = self._nodes[call] = Node(call, stands_for=self._replaced.get(call))
+        self.graph.nodes.append(node)
         return node
 
     def _fill(self, node: Node, skip: int = 0) -> None:
@@ -80,8 +85,7 @@ class Discovery:
                 effective = self._effective(dependency.call)
                 below = self._nodes.get(effective)
                 if below is None:
-                    below = self._nodes[effective] = Node(effective)
-                    self.graph.nodes.append(below)
+                    below = self._new(effective)
                     queue.append((below, 0))
                 reading.needs.append(Need(dependency.parameter, below, dependency.scope, dependency.use_cache))
 
@@ -96,13 +100,14 @@ class Discovery:
             return override
         if call not in self.stand_ins and not _wants_request(override):
             # What replaces a started resource is started too, once and with its own end, not called for each request.
-            self.stand_ins[call] = Resource(
+            stand_in = self.stand_ins[call] = Resource(
                 override,
                 scope=call.scope,
                 name=call.name,
                 start_timeout=call.start_timeout,
                 close_timeout=call.close_timeout,
             )
+            self._replaced[stand_in] = call
         return self.stand_ins.get(call, override)
 
 
