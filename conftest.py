@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 from sybil import Sybil
 from sybil.evaluators.python import PythonEvaluator
@@ -62,8 +64,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def documented_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a PostgreSQL for the pages, with the table `users` of the specification, and name it in `DATABASE_URL`."""
     with pytest.MonkeyPatch.context() as environment, EmbeddedPostgres(tmp_path_factory.mktemp("documented")) as server:
+        asyncio.run(_fill(server.dsn()))
         environment.setenv("DATABASE_URL", server.dsn())
         yield server.dsn()
+
+
+async def _fill(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("CREATE TABLE users (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, username text UNIQUE)")
+    await connection.execute("INSERT INTO users (username) VALUES ('ada'), ('grace'), ('linus')")
+    await connection.close()
 
 
 @pytest.fixture(scope="module")
