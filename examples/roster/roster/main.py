@@ -1,0 +1,21 @@
+"""The app: ``fastapi dev``, ``uvicorn roster.main:app`` or any other ASGI server runs it."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from tenure import lifespan
+
+from roster import logs, problems
+from roster.limits import BodyLimit
+from roster.model import embeddings
+from roster.routers import stats, users
+from roster.startup import PlainStartFailure
+
+logs.configure()
+
+app = FastAPI(title="roster", summary="A directory of users.", lifespan=lifespan(also=[embeddings]))
+app.add_middleware(BodyLimit)
+app.add_middleware(PlainStartFailure)
+problems.install(app)
+app.include_router(users.router)
+app.include_router(stats.router)

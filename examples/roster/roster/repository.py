@@ -1,0 +1,144 @@
+"""Every statement that reads or writes users."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import Annotated
+
+import asyncpg
+import numpy as np
+from fastapi import Depends
+from tenure import scoped
+
+from roster.database import Connection
+from roster.schemas import Match, NewUser, User, UserChange, UserName
+
+CHUNK = 500
+"""Embeddings that a search holds in memory at a time."""
+ARRAY_HEADER = 20
+"""Bytes before the numbers when PostgreSQL sends a one-dimensional array."""
+ARRAY_ELEMENT = np.dtype([("length", ">i4"), ("value", ">f4")])
+"""How it sends each number of a `real[]`."""
+
+
+class UsernameTaken(Exception):
+    """Raised when another user has the name."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The meaning of a text as one version of a model sees it; two versions' are not comparable."""
+
+    vector: list[float]
+    version: str
+
+
+class Repository:
+    """The users, by way of one connection; each method is one statement, and atomic."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def page(self, *, prefix: str, after: int, limit: int) -> list[UserName]:
+        """Give the next `limit` users with an id above `after` and a name that starts with `prefix`, by id."""
+        rows = await self._connection.fetch(
+            "SELECT id, username FROM users WHERE id > $1 AND starts_with(username, $2) ORDER BY id LIMIT $3",
+            after,
+            prefix,
+            limit,
+        )
+        return [UserName(**row) for row in rows]
+
+    async def get(self, user_id: int) -> User | None:
+        """Give the user, or None."""
+        row = await self._connection.fetchrow(
+            "SELECT id, username, email, bio, created_at FROM users WHERE id = $1", user_id
+        )
+        return User(**row) if row else None
+
+    async def add(self, user: NewUser, embedding: Embedding) -> User:
+        """
+        Add a user.
+
+        Raises:
+            UsernameTaken: Another user has the name.
+        """
+        row = await self._connection.fetchrow(
+            """
+            INSERT INTO users (username, email, bio, embedding, embedding_version) VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT (username) DO NOTHING RETURNING id, username, email, bio, created_at
+            """,
+            user.username,
+            user.email,
+            user.bio,
+            embedding.vector,
+            embedding.version,
+        )
+        if row is None:
+            raise UsernameTaken
+        return User(**row)
+
+    async def change(self, user_id: int, change: UserChange, embedding: Embedding | None) -> User | None:
+        """
+        Change a user, or give None where there is none; `embedding` is that of the new bio, None when that stays.
+
+        Raises:
+            UsernameTaken: Another user has the name.
+        """
+        try:
+            row = await self._connection.fetchrow(
+                """
+                UPDATE users SET
+                    username = coalesce($2, username), email = coalesce($3, email), bio = coalesce($4, bio),
+                    embedding = coalesce($5, embedding), embedding_version = coalesce($6, embedding_version)
+                WHERE id = $1 RETURNING id, username, email, bio, created_at
+                """,
+                user_id,
+                change.username,
+                change.email,
+                change.bio,
+                embedding.vector if embedding else None,
+                embedding.version if embedding else None,
+            )
+        except asyncpg.UniqueViolationError:
+            raise UsernameTaken from None
+        return User(**row) if row else None
+
+    async def remove(self, user_id: int) -> bool:
+        """Remove the user, embedding and all, and tell whether there was one."""
+        return await self._connection.fetchval("DELETE FROM users WHERE id = $1 RETURNING true", user_id) is not None
+
+    async def nearest(self, meaning: Embedding, *, limit: int) -> list[Match]:
+        """
+        Give the users whose bios are nearest in meaning, nearest first.
+
+        Every embedding of the same version is compared, a chunk at a time: exact, and fast enough for some ten thousand.
+        """
+        best: list[tuple[float, asyncpg.Record]] = []
+        question = np.array(meaning.vector, dtype=np.float32)
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            rows = await self._connection.cursor(
+                "SELECT id, username, bio, array_send(embedding) AS embedding FROM users"
+                " WHERE embedding_version = $1 AND bio <> ''",
+                meaning.version,
+            )
+            while chunk := await rows.fetch(CHUNK):
+                scores = (_matrix(chunk) @ question).tolist()
+                best = heapq.nlargest(limit, [*best, *zip(scores, chunk, strict=True)], key=lambda scored: scored[0])
+        return [Match(id=row["id"], username=row["username"], bio=row["bio"], score=score) for score, row in best]
+
+
+def _matrix(rows: list[asyncpg.Record]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    # As bytes, because the driver would make a Python float of each of the 384 numbers of each row.
+    numbers = b"".join(row["embedding"][ARRAY_HEADER:] for row in rows)
+    return np.frombuffer(numbers, ARRAY_ELEMENT)["value"].astype(np.float32).reshape(len(rows), -1)
+
+
+@scoped("function")
+async def repository(connection: Connection) -> Repository:
+    """Give a handler the users, on the connection that it borrows."""
+    return Repository(connection)
+
+
+Users = Annotated[Repository, Depends(repository)]

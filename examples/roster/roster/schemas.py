@@ -1,0 +1,76 @@
+"""What the routes take and give."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, Field, StringConstraints
+
+LARGEST_ID = 2**63 - 1
+"""The largest number that PostgreSQL's `bigint` holds."""
+
+UserId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        message = "must not contain the character U+0000, which PostgreSQL cannot store"
+        raise ValueError(message)
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+Username = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+UsernamePrefix = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9._-]*$")]
+Email = Annotated[EmailStr, Field(max_length=254)]
+Bio = Annotated[Text, Field(max_length=2000)]
+Question = Annotated[Text, Field(min_length=1, max_length=500)]
+
+
+class UserName(BaseModel):
+    """A user as a list shows them."""
+
+    id: UserId
+    username: str
+
+
+class User(UserName):
+    """A whole user."""
+
+    email: str
+    bio: str
+    created_at: datetime
+
+
+class Match(UserName):
+    """A user whom a search found."""
+
+    bio: str
+    score: Annotated[float, Field(description="How near the bio is in meaning; 1 is the same.")]
+
+
+class NewUser(BaseModel):
+    """What makes a user."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    username: Username
+    email: Email
+    bio: Bio = ""
+
+
+class UserChange(BaseModel):
+    """What changes in a user; what is absent or null stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    username: Username | None = None
+    email: Email | None = None
+    bio: Bio | None = None
+
+
+class Stats(BaseModel):
+    """What is counted."""
+
+    total_requests: int

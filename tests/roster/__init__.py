@@ -1,0 +1,1 @@
+"""roster through its routes, its servers and its mistakes."""

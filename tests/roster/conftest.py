@@ -1,0 +1,63 @@
+"""One PostgreSQL and one running roster, with its real model, for all tests; a database of its own for who asks."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+import httpx
+import psycopg
+import pytest
+from roster.main import app
+from tenure import Scope, running
+from tenure.host.postgres import EmbeddedPostgres
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+numbers = count()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """One event loop for all, that of the running app."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A real PostgreSQL."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+def new_database(server: EmbeddedPostgres) -> str:
+    """Make an empty database, and give its address."""
+    name = f"roster_{next(numbers)}"
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return server.dsn(name)
+
+
+@pytest.fixture
+def database(server: EmbeddedPostgres) -> str:
+    """The address of an empty database."""
+    return new_database(server)
+
+
+@pytest.fixture(scope="session")
+async def scope(server: EmbeddedPostgres) -> AsyncIterator[Scope]:
+    """The running app."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROSTER_DSN", new_database(server))
+        patch.setenv("ROSTER_POOL_TIMEOUT", "2")
+        async with running(app) as scope:
+            yield scope
+
+
+@pytest.fixture
+async def client(scope: Scope) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the running app; a mistake in the app is answered, not raised."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://roster") as client:
+        yield client

@@ -1,0 +1,101 @@
+"""roster as real processes, under the servers that people run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+PROJECT = Path(__file__).parents[2] / "examples" / "roster"
+PROGRAMS = Path(sys.executable).parent
+DEADLINE = 60
+"""Seconds that a start or an end may take on a busy machine."""
+SERVERS = {
+    "fastapi-dev": "fastapi dev --port {port}",
+    "fastapi-run": "fastapi run --host 127.0.0.1 --port {port}",
+    "uvicorn": "uvicorn roster.main:app --port {port}",
+    "granian": "granian --interface asgi --port {port} roster.main:app",
+    "gunicorn": "gunicorn -k uvicorn_worker.UvicornWorker --bind 127.0.0.1:{port} roster.main:app",
+}
+
+
+class Service:
+    """One server process, which is ended with the block."""
+
+    def __init__(self, folder: Path, server: str = "uvicorn", *, port: int | None = None, **settings: str) -> None:
+        self._settings = settings
+        self._log = folder / f"{server}-{time.monotonic_ns()}.log"
+        self._server = server
+        self.folder = folder
+        self.port = port or _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        program, *arguments = SERVERS[self._server].format(port=self.port).split()
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ROSTER_", "TENURE_"))}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [PROGRAMS / program, *arguments],
+                cwd=PROJECT if program == "fastapi" else self.folder,  # where its entry point is written down
+                env={**inherited, **self._settings},
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self.stop()
+
+    @property
+    def errors(self) -> str:
+        """What it wrote to standard error so far."""
+        return self._log.read_text()
+
+    def until_ready(self) -> Self:
+        """Wait until it answers."""
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                pytest.fail(f"it ended with status {self._process.returncode}:\n{self.errors}")
+            try:
+                httpx.get(f"{self.url}/openapi.json").raise_for_status()
+            except httpx.TransportError:
+                time.sleep(0.05)
+            else:
+                return self
+        pytest.fail(f"it did not answer:\n{self.errors}")
+
+    def until_ended(self) -> int:
+        """Wait until it has ended by itself, and give its status."""
+        try:
+            return self._process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            pytest.fail(f"it did not end:\n{self.errors}")
+
+    def stop(self) -> int:
+        """End it as an init system does, and give its status."""
+        self._process.send_signal(signal.SIGTERM)
+        return self.until_ended()
+
+
+def _free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
