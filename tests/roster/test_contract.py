@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
-import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from tests.roster.service import PROGRAMS, Service
 
 if TYPE_CHECKING:
-    from schemathesis import Case
+    from pathlib import Path
 
-    from tests.roster.service import Service
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "unsupported_method",
+    "use_after_free",
+    "ensure_resource_availability",
+)
+EXAMPLES = 40
+"""For each operation and phase."""
+
+
+def test_no_request_meets_an_undocumented_answer(tmp_path: Path, database: str) -> None:
+    """Whatever is sent, in whatever order: no 5xx, and status, content type and body as the document says."""
+    with Service(tmp_path, ROSTER_DSN=database) as service:
+        service.until_ready()
+        schemathesis = subprocess.run(
+            [
+                PROGRAMS / "schemathesis",
+                "--no-color",
+                "run",
+                f"{service.url}/openapi.json",
+                f"--checks={','.join(CHECKS)}",
+                f"--max-examples={EXAMPLES}",
+                "--generation-deterministic",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        errors = service.errors
+    assert schemathesis.returncode == 0, schemathesis.stdout + schemathesis.stderr
+    assert "Traceback" not in errors

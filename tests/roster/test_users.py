@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -123,18 +124,18 @@ async def test_a_name_is_taken_once(client: AsyncClient) -> None:
         ("bio", "nul\0nul"),
         ("bio", "\ud800"),
         ("id", 1),
-        ("\ud800", 1),
     ],
 )
 async def test_each_field_is_bounded(client: AsyncClient, method: str, field: str, value: object) -> None:
     """A field that is too long, malformed, unknown or not storable is answered 422, naming it and not repeating it."""
     url = "/users" if method == "post" else "/users/1"
     body = {"username": next(names), "email": "new@example.com", field: value}
-    response = await client.request(method, url, json=body)
+    headers = {"content-type": "application/json"}
+    response = await client.request(method, url, content=json.dumps(body), headers=headers)  # escaped: not all is UTF-8
     assert list(refused(response, 422)) == [f"body.{field}"]
 
 
-@pytest.mark.parametrize("body", ["", "{", "null", "[]", "[" * 50_000, '{"username": ' + "9" * 5000 + "}", "\xff"])
+@pytest.mark.parametrize("body", ["", "{", "null", "[]", "[" * 50_000, '{"username": ' + "9" * 5000 + "}", "\xff", r'{"\ud800": 1}'])
 async def test_a_body_that_is_not_an_object_is_refused(client: AsyncClient, body: str) -> None:
     """What is no JSON object is the client's mistake, however it is broken."""
     headers = {"content-type": "application/json"}
@@ -178,11 +179,11 @@ async def test_a_search_finds_by_meaning(client: AsyncClient) -> None:
     assert list(found[0]) == ["id", "username", "bio", "score"]
     assert found[0]["id"] == user["id"]
     assert [match["score"] for match in found] == sorted((match["score"] for match in found), reverse=True)
-    await client.patch(f"/users/{user['id']}", json={"bio": "Solves differential equations for fun."})
-    found = (await client.get("/users/search", params={"q": "mathematician", "limit": 1})).json()
+    await client.patch(f"/users/{user['id']}", json={"bio": "Jumps out of aeroplanes with a parachute."})
+    found = (await client.get("/users/search", params={"q": "skydiving", "limit": 1})).json()
     assert [match["id"] for match in found] == [user["id"]]
     await client.delete(f"/users/{user['id']}")
-    found = (await client.get("/users/search", params={"q": "mathematician", "limit": 100})).json()
+    found = (await client.get("/users/search", params={"q": "skydiving", "limit": 100})).json()
     assert len(found) == 100
     assert user["id"] not in {match["id"] for match in found}
 

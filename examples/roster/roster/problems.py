@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -46,9 +45,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """Make the response."""
-    # Escaped to ASCII: a name in `errors` comes from the client, and may hold what UTF-8 has no bytes for.
-    body = json.dumps(problem.model_dump(exclude_defaults=True))
-    return Response(body, problem.status, headers, MEDIA_TYPE)
+    return Response(problem.model_dump_json(exclude_defaults=True), problem.status, headers, MEDIA_TYPE)
 
 
 async def http_problem(_: Request, error: Exception) -> Response:

@@ -13,14 +13,14 @@ LARGEST_ID = 2**63 - 1
 UserId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 
 
-def _without_nul(text: str) -> str:
-    if "\0" in text:
-        message = "must not contain the character U+0000, which PostgreSQL cannot store"
+def _storable(text: str) -> str:
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        message = "must not contain U+0000 or a lone surrogate, which PostgreSQL cannot store"
         raise ValueError(message)
     return text
 
 
-Text = Annotated[str, AfterValidator(_without_nul)]
+Text = Annotated[str, AfterValidator(_storable)]
 Username = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 UsernamePrefix = Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9._-]*$")]
 Email = Annotated[EmailStr, Field(max_length=254)]
