@@ -108,9 +108,9 @@ class Keeper:
 
     def _bury(self, child: subprocess.Popen[bytes]) -> None:
         message = f"it ended by itself with status {child.returncode}"
-        logger.error("%s", message)
         if not self._report.given:
             raise HostServiceError(message, path=self._service.last_words())
+        logger.error("%s", message)
         self._child = None
         if time.monotonic() - self._started > STEADY:
             self._pause = SHORTEST_PAUSE

@@ -241,7 +241,7 @@ class Service(ABC):
         raise self._late()
 
     def _late(self) -> HostServiceError:
-        message = f"the service in {self.folder} did not answer within {self.start_timeout:g} seconds"
+        message = f"the service in {self.folder} did not answer within {self.start_timeout:g} s"
         return HostServiceError(message, path=self.last_words(), hint=f"the whole log is in {self.home / LOG}")
 
     def last_words(self) -> list[str]:
