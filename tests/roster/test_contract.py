@@ -17,11 +17,10 @@ CHECKS = (
     "response_headers_conformance",
     "response_schema_conformance",
     "negative_data_rejection",
-    "unsupported_method",
     "use_after_free",
     "ensure_resource_availability",
 )
-EXAMPLES = 40
+EXAMPLES = 100
 """For each operation and phase."""
 
 

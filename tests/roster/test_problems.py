@@ -76,11 +76,22 @@ async def test_a_full_pool_asks_to_come_again(client: AsyncClient, scope: Scope)
     assert (await client.get("/users")).status_code == 200
 
 
+async def test_a_slow_database_asks_to_come_again(client: AsyncClient, scope: Scope) -> None:
+    """A statement that is not done in time is answered 503; once nothing holds it up, 200."""
+    connections = await scope.get(pool)
+    async with connections.acquire() as holder, holder.transaction():
+        await holder.execute("LOCK TABLE users")
+        response = await client.get("/users")
+    assert (response.status_code, response.headers["content-type"]) == (503, PROBLEM)
+    assert (await client.get("/users")).status_code == 200
+
+
 async def test_connections_that_the_database_cuts_are_replaced(client: AsyncClient, scope: Scope) -> None:
     """After the database has cut every connection, requests are answered 503 at most once each, then 200."""
     connections = await scope.get(pool)
     await connections.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     statuses = [(await client.get("/users")).status_code for _ in range(20)]
     assert set(statuses[:10]) <= {200, 503}
@@ -92,10 +103,10 @@ async def test_a_mistake_of_the_service_tells_nothing(client: AsyncClient) -> No
 
     class Broken:
         async def get(self, user_id: int) -> None:
-            message = f"SELECT secret FROM users WHERE id = {user_id}"
+            message = f"the secret of {user_id}"
             raise RuntimeError(message)
 
-    with override(app, {repository: lambda: Broken()}):
+    with override(app, {repository: Broken}):
         response = await client.get("/users/1")
     assert response.headers["content-type"] == PROBLEM
     assert response.json() == {

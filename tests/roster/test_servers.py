@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING
 
 import httpx
@@ -32,7 +33,7 @@ def prepared(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.mark.parametrize("server_name", SERVERS)
 def test_each_server_runs_it_and_ends_it(tmp_path: Path, prepared: str, server_name: str) -> None:
-    """It starts, says in its log what has started, answers every subject, and on SIGTERM leaves no connection behind."""
+    """It starts, logs what has started, answers every subject, and on SIGTERM leaves no connection behind."""
     with Service(tmp_path, server_name, ROSTER_DSN=prepared) as service:
         service.until_ready()
         answers = [httpx.get(f"{service.url}{path}").json() for path in ("/users", "/users/search?q=music", "/stats")]
@@ -40,10 +41,10 @@ def test_each_server_runs_it_and_ends_it(tmp_path: Path, prepared: str, server_n
     assert answers[0] == [{"id": 1, "username": "ada"}]
     assert answers[1][0]["username"] == "ada"
     assert answers[2] == {"total_requests": 1}
-    assert status == 0
+    assert status in {0, -signal.SIGTERM}  # uvicorn, once all is closed, ends by the signal that it was sent
     assert re.search(r'"event": "pool ready in [\d.]+ s", "logger": "tenure"', service.errors)
     assert "Traceback" not in service.errors
     assert "Plays the lute" not in service.errors
     with psycopg.connect(prepared) as connection:
-        left = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'roster'")
-        assert left.fetchone() == (0,)
+        left = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        assert left.fetchone() == (1,)  # this one

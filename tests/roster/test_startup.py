@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_two_start_at_once_on_nothing_and_keep_their_data(tmp_path: Path) -> None:
-    """Two workers that start at once in an empty folder share one new database of 200 users, which the next run finds."""
+    """Two workers that start at once in an empty folder share a new database of 200 users, which the next run finds."""
     with Service(tmp_path) as first, Service(tmp_path) as second:
         for service in (first.until_ready(), second.until_ready()):
             assert len(httpx.get(f"{service.url}/users?limit=1000").json()) == 200
@@ -47,7 +47,7 @@ def test_two_start_at_once_on_an_empty_database(tmp_path: Path, database: str) -
 
 
 def fails(service: Service) -> str:
-    """Give the errors of a service that does not start, once they are known to be no traceback and to tell no secret."""
+    """Give the errors of a service that does not start, once they are known to have no traceback and no secret."""
     with service:
         assert service.until_ended() != 0
     assert "Traceback" not in service.errors

@@ -29,7 +29,7 @@ class UnusableDatabase(Exception):
 
 @scoped("app", start_timeout=60)
 async def server(settings: CurrentSettings) -> AsyncIterator[str]:
-    """Give the address of the database that the settings name, else of a PostgreSQL that this machine's workers share."""
+    """Give the address of the database that is set, else of a PostgreSQL that this machine's workers share."""
     if settings.dsn is not None:
         dsn = settings.dsn.get_secret_value()
         await _try(dsn)

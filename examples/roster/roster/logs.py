@@ -12,8 +12,8 @@ def configure() -> None:
     """
     Render what the service and its libraries log at INFO and above, to standard error.
 
-    Loggers that a server has configured for itself, such as uvicorn's access log, are left alone. Bios, emails and
-    questions are never logged.
+    Loggers that a server has configured for itself, such as uvicorn's access log, are left alone. Tracebacks come
+    without local variables, for these hold what users wrote.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_logger_name,
@@ -21,14 +21,16 @@ def configure() -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso"),
     ]
-    terminal = sys.stderr.isatty()
-    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    errors = [] if terminal else [structlog.processors.dict_tracebacks]
+    rendering: list[structlog.typing.Processor]
+    if sys.stderr.isatty():
+        rendering = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    else:
+        rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *errors, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     structlog.configure(

@@ -1,4 +1,4 @@
-"""Every error answer, in one form: RFC 9457's `application/problem+json`, with nothing in it of how the service is built."""
+"""Every error answer, in one form: RFC 9457's `application/problem+json`, with nothing of how the service is built."""
 
 from __future__ import annotations
 

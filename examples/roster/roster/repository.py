@@ -12,7 +12,7 @@ from fastapi import Depends
 from tenure import scoped
 
 from roster.database import Connection
-from roster.schemas import Match, NewUser, User, UserChange, UserName
+from roster.schemas import Match, NewUser, Page, User, UserChange, UserName
 
 CHUNK = 500
 """Embeddings that a search holds in memory at a time."""
@@ -40,13 +40,13 @@ class Repository:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def page(self, *, prefix: str, after: int, limit: int) -> list[UserName]:
-        """Give the next `limit` users with an id above `after` and a name that starts with `prefix`, by id."""
+    async def page(self, page: Page) -> list[UserName]:
+        """Give a page of users, by id."""
         rows = await self._connection.fetch(
             "SELECT id, username FROM users WHERE id > $1 AND starts_with(username, $2) ORDER BY id LIMIT $3",
-            after,
-            prefix,
-            limit,
+            page.after,
+            page.username,
+            page.limit,
         )
         return [UserName(**row) for row in rows]
 
@@ -113,7 +113,7 @@ class Repository:
         """
         Give the users whose bios are nearest in meaning, nearest first.
 
-        Every embedding of the same version is compared, a chunk at a time: exact, and fast enough for some ten thousand.
+        Every embedding of the same version is compared, a chunk at a time: exact, and fast enough for ten thousand.
         """
         best: list[tuple[float, asyncpg.Record]] = []
         question = np.array(meaning.vector, dtype=np.float32)

@@ -35,6 +35,14 @@ class UserName(BaseModel):
     username: str
 
 
+class Page(BaseModel):
+    """Which users a list shows."""
+
+    username: Annotated[UsernamePrefix, Field(description="What the names start with.")] = ""
+    after: Annotated[int, Field(ge=0, le=LARGEST_ID, description="The last id of the page before.")] = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
 class User(UserName):
     """A whole user."""
 

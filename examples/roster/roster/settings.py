@@ -22,7 +22,7 @@ class Settings(BaseSettings):
         dsn: Address of a PostgreSQL database; unset, roster runs a PostgreSQL of its own.
         data: The folder of roster's own PostgreSQL, kept between runs.
         pool_size: Most database connections that one worker opens.
-        pool_timeout: Seconds that a request waits for a connection, or for one answer on it, before it is told to come again.
+        pool_timeout: Seconds that a request waits for a connection, or for one answer on it, before it is refused.
         seed: Whether a new database begins with 200 made-up users.
     """
 

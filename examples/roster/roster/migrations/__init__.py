@@ -28,7 +28,10 @@ def upgrade(dsn: str, *, seed: bool) -> None:
         seed: Whether a database that has no version yet gets the made-up users.
     """
     engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(dsn, connect_timeout=10), poolclass=NullPool
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(dsn, connect_timeout=10),
+        poolclass=NullPool,
+        hide_parameters=True,
     )
     with engine.begin() as connection:
         connection.execute(text("SET LOCAL lock_timeout = '60s'"))

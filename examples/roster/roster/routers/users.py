@@ -5,30 +5,32 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response, status
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response, status
 
 from roster.model import Model
 from roster.problems import documented
 from roster.repository import Embedding, Users
-from roster.schemas import LARGEST_ID, Match, NewUser, Question, User, UserChange, UserId, UserName, UsernamePrefix
+from roster.schemas import Match, NewUser, Page, Question, User, UserChange, UserId, UserName
 
 router = APIRouter(prefix="/users", tags=["users"], responses=documented(422, 503))
 
 
 # Dependencies are solved in order: the model has done its work before a handler borrows a connection.
-async def meaning(q: Annotated[Question, Query(description="What to look for, in plain words.")], model: Model) -> Embedding:
+async def meaning(
+    q: Annotated[Question, Query(description="What to look for, in plain words.")], model: Model
+) -> Embedding:
     """Embed what a search asks for."""
     return await _embed(q, model)
 
 
-async def bio_meaning(user: NewUser, model: Model) -> Embedding:
-    """Embed the bio of a new user."""
-    return await _embed(user.bio, model)
+async def embedded_user(user: NewUser, model: Model) -> tuple[NewUser, Embedding]:
+    """Take a new user, with what the bio means."""
+    return user, await _embed(user.bio, model)
 
 
-async def new_bio_meaning(change: UserChange, model: Model) -> Embedding | None:
-    """Embed a bio that changes."""
-    return None if change.bio is None else await _embed(change.bio, model)
+async def embedded_change(change: UserChange, model: Model) -> tuple[UserChange, Embedding | None]:
+    """Take a change, with what the bio means if that changes."""
+    return change, None if change.bio is None else await _embed(change.bio, model)
 
 
 async def _embed(text: str, model: Model) -> Embedding:
@@ -44,32 +46,25 @@ def _found(user: User | None) -> User:
 
 @router.get("")
 async def list_users(
-    request: Request,
-    response: Response,
-    users: Users,
-    username: Annotated[UsernamePrefix, Query(description="What the names start with.")] = "",
-    after: Annotated[int, Query(ge=0, le=LARGEST_ID, description="The last id of the page before.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    request: Request, response: Response, page: Annotated[Page, Query()], users: Users
 ) -> list[UserName]:
     """List users by id; where there may be more, the header `Link` has the next page."""
-    page = await users.page(prefix=username, after=after, limit=limit)
-    if len(page) == limit:
-        query = {"username": username} if username else {}
-        following = urlencode({**query, "after": page[-1].id, "limit": limit})
-        response.headers["Link"] = f'<{request.url.path}?{following}>; rel="next"'
-    return page
+    found = await users.page(page)
+    if len(found) == page.limit:
+        following = page.model_copy(update={"after": found[-1].id}).model_dump(exclude_defaults=True)
+        response.headers["Link"] = f'<{request.url.path}?{urlencode(following)}>; rel="next"'
+    return found
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=documented(400, 409, 413))
 async def add_user(
     request: Request,
     response: Response,
-    user: NewUser,
-    embedding: Annotated[Embedding, Depends(bio_meaning)],
+    given: Annotated[tuple[NewUser, Embedding], Depends(embedded_user)],
     users: Users,
 ) -> User:
     """Add a user; the header `Location` says where."""
-    added = await users.add(user, embedding)
+    added = await users.add(*given)
     response.headers["Location"] = f"{request.url.path}/{added.id}"
     return added
 
@@ -93,12 +88,11 @@ async def read_user(user_id: UserId, users: Users) -> User:
 @router.patch("/{user_id}", responses=documented(400, 404, 409, 413))
 async def change_user(
     user_id: UserId,
-    change: Annotated[UserChange, Body()],
-    embedding: Annotated[Embedding | None, Depends(new_bio_meaning)],
+    given: Annotated[tuple[UserChange, Embedding | None], Depends(embedded_change)],
     users: Users,
 ) -> User:
     """Change what is given of a user."""
-    return _found(await users.change(user_id, change, embedding))
+    return _found(await users.change(user_id, *given))
 
 
 @router.delete("/{user_id}", status_code=status.HTTP_204_NO_CONTENT, responses=documented(404))
