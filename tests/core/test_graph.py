@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from http import HTTPStatus
 from textwrap import dedent
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,7 +52,7 @@ def findings_of(*calls: Callable[..., Any]) -> tuple[Finding, ...]:
     app.add_api_route("/", nothing)
     try:
         with TestClient(app) as client:
-            assert client.get("/").status_code == 200  # noqa: PLR2004
+            assert client.get("/").status_code == HTTPStatus.OK
     except PlanError as report:
         return report.findings
     return ()
