@@ -138,7 +138,7 @@ def test_a_websocket(log: Log) -> None:
 
 @pytest.mark.parametrize("place", ["app", "router", "include", "route"])
 def test_dependencies_without_a_parameter(log: Log, place: str) -> None:
-    """What is named in `dependencies=[…]` of an app, a router, an inclusion or a route is needed by the routes there."""
+    """What `dependencies=[…]` of an app, a router, an inclusion or a route names is needed by the routes there."""
     here = {place: [Depends(log.resource())]}
     router = APIRouter(dependencies=here.get("router"))
     router.add_api_route("/", nothing, dependencies=here.get("route"))
@@ -148,7 +148,7 @@ def test_dependencies_without_a_parameter(log: Log, place: str) -> None:
 
 
 def test_what_dependencies_need(log: Log) -> None:
-    """Whatever a route needs by way of plain functions, of request-scoped resources, and of other resources is found."""
+    """What a route needs by way of plain functions, request-scoped resources and other resources is found."""
     settings = log.resource("settings")
     pool = log.resource("pool", settings)
 
@@ -207,7 +207,7 @@ def test_each_outer_app_has_its_own_instance(log: Log) -> None:
 
 
 def test_a_mount_inside_an_included_router(log: Log) -> None:
-    """What a mount in an included router needs is started wherever FastAPI serves it: before 0.137 it left such mounts out."""
+    """What a mount in an included router needs is started if FastAPI serves it: before 0.137 it left them out."""
     mounted = FastAPI()
     mounted.add_api_route("/it", identity_of(log.resource()))
     router = APIRouter()
@@ -316,7 +316,8 @@ def test_overrides_are_as_they_were_when_the_app_has_stopped(log: Log) -> None:
     app, mounted = FastAPI(lifespan=lifespan), FastAPI()
     app.add_api_route("/it", identity_of(pool))
     app.mount("/m", mounted)
-    outer, own = {pool: Pool}, {nothing: nothing}
+    outer: dict[Callable[..., Any], Callable[..., Any]] = {pool: Pool}
+    own: dict[Callable[..., Any], Callable[..., Any]] = {nothing: nothing}
     app.dependency_overrides, mounted.dependency_overrides = dict(outer), dict(own)
     answers(app, "/it")
     assert (app.dependency_overrides, mounted.dependency_overrides) == (outer, own)
@@ -348,7 +349,10 @@ def test_also_adds_what_no_route_needs(log: Log) -> None:
 def test_also_takes_resources_only() -> None:
     """A plain function in `also=[…]` has no scope to live in, and is refused."""
     wrong: Any = nothing
-    with pytest.raises(DeclarationError, match="which is not a resource"), TestClient(FastAPI(lifespan=lifespan(also=[wrong]))):
+    with (
+        pytest.raises(DeclarationError, match="which is not a resource"),
+        TestClient(FastAPI(lifespan=lifespan(also=[wrong]))),
+    ):
         pass
 
 
@@ -386,7 +390,7 @@ def test_what_the_users_lifespan_takes(log: Log) -> None:
 
 def test_the_report_names_routes_by_their_full_paths() -> None:
     """A finding in a mounted app or an included router names the path that a client would use."""
-    bad = scoped("host")(nothing)
+    bad = scoped("host")(Pool)
     app, mounted = FastAPI(lifespan=lifespan), FastAPI()
     mounted.include_router(router_with(bad), prefix="/r")
     app.mount("/m", mounted)
@@ -418,7 +422,7 @@ class Counted:
 
 
 def reads(routes: int) -> list[int]:
-    """Plan and start an app of so many routes on 20 resources, each of which needs those before it; count the reads of each."""
+    """Start an app of so many routes on 20 resources, each of which needs those before it; count the reads of each."""
     factories: list[Counted] = []
     resources: list[Resource[Pool]] = []
     for number in range(20):

@@ -56,7 +56,7 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Design:
-    """The dependencies of an app, each taking only ones before it; its one handler; and whether something else is overridden."""
+    """The dependencies of an app, each taking only ones before it; its handler; if something else is overridden."""
 
     declarations: tuple[Declaration, ...]
     handler_takes: tuple[Taking, ...]
@@ -120,7 +120,7 @@ class Built:
         return noted
 
     async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a websocket whose client sees nothing before all is over: it would cancel what still goes on by then."""
+        """Serve a websocket whose client sees nothing until all is over: it would cancel what goes on by then."""
         messages: list[Message] = []
 
         async def keep(message: Message) -> None:
@@ -265,7 +265,8 @@ def check_alike(design: Design) -> None:
 def test_resources_behave_as_fastapis_own_generators_do(design: Design) -> None:
     """Answers, sharing, order of enter and exit and send, and all errors are FastAPI's own."""
     wrong = {each.behaviour for each in design.declarations} - {"works"}
-    event(f"{'websocket' if design.websocket else 'HTTP'} {design.handler}, {'something goes wrong' if wrong else 'all works'}")
+    kind, state = "websocket" if design.websocket else "HTTP", "something goes wrong" if wrong else "all works"
+    event(f"{kind} {design.handler}, {state}")
     check_alike(design)
 
 
@@ -310,5 +311,5 @@ def entered(with_resource: bool) -> int:  # noqa: FBT001
 
 
 def test_a_resource_is_one_however_it_is_taken() -> None:
-    """Where FastAPI has two values, for `Depends(x)` and `Depends(x, scope="function")`, a resource has the one of its own scope."""
+    """Where FastAPI has a second value, for `Depends(x, scope="function")`, a resource has the one of its scope."""
     assert (entered(with_resource=True), entered(with_resource=False)) == (1, 2)

@@ -29,7 +29,7 @@ from fastapi.security import SecurityScopes
 from fastapi.testclient import TestClient
 
 from tenure import Counter, Resource, lifespan, scoped
-from tenure.errors import Finding, PlanError
+from tenure.errors import DependencyCycle, Finding, PlanError
 
 if TYPE_CHECKING:
     from pathlib import Path as FilePath
@@ -60,7 +60,10 @@ def findings_of(*calls: Callable[..., Any]) -> tuple[Finding, ...]:
 
 def chains(*findings: Finding) -> list[tuple[str, list[str]]]:
     """Give each finding's code and the names on its path, without scopes, places and users."""
-    return [(finding.code, [line.lstrip(" └").split("  ")[0] for line in finding.path if line[:4] != "used"]) for finding in findings]
+    return [
+        (finding.code, [line.lstrip(" └").split("  ")[0] for line in finding.path if line[:4] != "used"])
+        for finding in findings
+    ]
 
 
 # --- captive-dependency -----------------------------------------------------------------------------------------------
@@ -144,7 +147,7 @@ def test_what_lives_as_long_or_longer_is_held(scope: str, taken: Callable[..., A
 
 
 def test_a_plain_generator_that_outlives_what_it_holds_is_refused() -> None:
-    """FastAPI closes a plain generator after the answer, so it cannot hold a function-scoped resource; the hint has the cure."""
+    """FastAPI closes a plain generator after the answer: it cannot hold what ends before; the hint has the cure."""
     (found,) = findings_of(transaction)
     assert chains(found) == [("captive-dependency", ["transaction", "connection"])]
     assert found.message == "request-scoped `transaction` needs function-scoped `connection`"
@@ -161,16 +164,18 @@ def test_a_plain_generator_taken_for_the_function_may_hold_it(around: Callable[.
 
 
 def test_a_request_scoped_resource_cannot_hold_a_generator_taken_for_the_function() -> None:
-    """`Depends(…, scope="function")` inside a request-scoped resource would end what it still holds, and is refused."""
+    """`Depends(…, scope="function")` in a request-scoped resource would end what it still holds, and is refused."""
 
     async def cursor() -> AsyncIterator[str]:
         yield "cursor"
 
-    assert chains(*findings_of(holding("request", cursor, "function"))) == [("captive-dependency", ["holder", "cursor"])]
+    assert chains(*findings_of(holding("request", cursor, "function"))) == [
+        ("captive-dependency", ["holder", "cursor"])
+    ]
 
 
 def test_a_plain_generator_below_an_app_scoped_resource_lives_with_the_app() -> None:
-    """What an app-scoped resource takes starts and ends with it, although a route would have it anew for each request."""
+    """What an app-scoped resource takes starts and ends with it, though a route would have it anew each time."""
     log: list[str] = []
 
     def setting() -> Iterator[str]:
@@ -190,7 +195,7 @@ def test_a_plain_generator_below_an_app_scoped_resource_lives_with_the_app() -> 
 
 
 @scoped("app")
-async def hen(egg: Annotated[str, Depends(egg)]) -> str:  # type: ignore[has-type] # noqa: F821 (the cycle)
+async def hen(egg: Annotated[str, Depends(egg)]) -> str:  # pyright: ignore[reportUndefinedVariable]
     """Need what needs it."""
     return str(egg)
 
@@ -226,6 +231,36 @@ def test_an_override_that_needs_what_it_replaces_is_refused(scope: Any) -> None:
     app.dependency_overrides[real] = fake
     name = "real" if scope == "app" else "fake"
     assert chains(*refused(app).findings) == [("dependency-cycle", [name, name])]
+
+
+async def desk(
+    lamp: Annotated[str, Depends(lamp)],  # pyright: ignore[reportUndefinedVariable]
+) -> AsyncIterator[str]:
+    """Need what needs it."""
+    yield str(lamp)
+
+
+desk_of_request = scoped("request", name="desk")(desk)
+
+
+async def room(desk: Annotated[str, Depends(desk_of_request)]) -> str:
+    """Stand between the two."""
+    return desk
+
+
+@scoped("function")
+async def lamp(room: Annotated[str, Depends(room)]) -> str:
+    """Need what needs it."""
+    return room
+
+
+@pytest.mark.parametrize("taken", [desk_of_request, lamp, holding("function", room)])
+def test_a_cycle_of_request_time_resources_is_refused_when_a_route_takes_it(taken: Resource[str]) -> None:
+    """FastAPI would follow such a circle without end as the route is declared; instead that fails, with the circle."""
+    with pytest.raises(DependencyCycle) as caught:
+        FastAPI().add_api_route("/", nothing, dependencies=[Depends(taken)])
+    names = [name for _, path in chains(caught.value) for name in path]
+    assert (len(names), names[0], set(names)) == (4, names[-1], {"desk", "room", "lamp"})
 
 
 def test_an_override_that_closes_a_circle_is_refused() -> None:
@@ -390,8 +425,9 @@ def test_a_default_value_serves_an_app_scoped_resource() -> None:
     async def pool(size: int = 5, *, dsn: str = "postgresql://", **_more: object) -> str:
         return f"{dsn} {size}"
 
+    declared = scoped("app")(pool)
     app = FastAPI(lifespan=lifespan)
-    app.add_api_route("/", lambda it=Depends(scoped("app")(pool)): it)
+    app.add_api_route("/", lambda it=Depends(declared): it)
     with TestClient(app) as client:
         assert client.get("/?size=7").json() == "postgresql:// 5"
 
@@ -416,7 +452,7 @@ def test_a_scope_that_nothing_serves_is_refused(resource: Resource[Any], message
 def test_a_websocket_has_no_request() -> None:
     """A resource that takes `Request` is refused on a websocket route, where FastAPI would fail at each connection."""
     app = FastAPI(lifespan=lifespan)
-    app.add_api_websocket_route("/ws", lambda socket, it: None, dependencies=[Depends(scoped("request")(takes_request))])
+    app.add_api_websocket_route("/ws", nothing, dependencies=[Depends(scoped("request")(takes_request))])
     (found,) = refused(app).findings
     assert chains(found) == [("wrong-connection", ["takes_request", "Request"])]
     assert found.path[-1] == "used by WEBSOCKET /ws"
@@ -453,7 +489,9 @@ def test_nothing_starts_when_something_is_wrong() -> None:
     """The whole plan is checked first: not even what is right has been started when the report comes."""
     log: list[str] = []
     app = FastAPI(lifespan=lifespan)
-    app.add_api_route("/", nothing, dependencies=[Depends(scoped("app")(lambda: log.append("started"))), Depends(transaction)])
+    app.add_api_route(
+        "/", nothing, dependencies=[Depends(scoped("app")(lambda: log.append("started"))), Depends(transaction)]
+    )
     refused(app)
     assert log == []
 
@@ -473,7 +511,7 @@ def test_the_users_own_lifespan_is_held_to_the_rules() -> None:
 def test_all_findings_are_in_one_report() -> None:
     """One start tells everything that is wrong with a graph."""
     app = FastAPI(lifespan=lifespan)
-    bad = [
+    bad: list[Callable[..., Any]] = [
         holding("app", tenant),
         scoped("app")(takes_header),
         transaction,
@@ -585,7 +623,7 @@ def test_the_text_of_request_data(program: Callable[[str], FastAPI]) -> None:
         hint: nothing is requested when it starts: take `authorization` from another dependency, as settings are, or give `client` the scope "request"
         see:  docs/errors.md#request-data
 
-        2 errors in 2 dependencies""")
+        2 errors in 2 dependencies""")  # noqa: E501 (the text as it is)
 
 
 def test_the_text_of_a_cycle(program: Callable[[str], FastAPI]) -> None:

@@ -25,7 +25,7 @@ Edge = tuple[int, str | None]
 
 @dataclass(frozen=True)
 class Declaration:
-    """One dependency: how it is written, its scope if it is a resource, what it takes, and whether it reads a header."""
+    """One dependency: how it is written, its scope if it is a resource, what it takes, if it reads a header."""
 
     written: str
     scope: str | None = None
@@ -87,7 +87,9 @@ def without_fastapis_refusals(design: Design) -> Design:
         taken = {how for edge in all_edges(design) for target, how in [edge] if target == number}
         if here.scope is None and "generator" in here.written and taken != {"function"}:
             changed = replace(here, takes=tuple((target, None) for target, _ in here.takes))
-            design = replace(design, declarations=(*design.declarations[:number], changed, *design.declarations[number + 1 :]))
+            design = replace(
+                design, declarations=(*design.declarations[:number], changed, *design.declarations[number + 1 :])
+            )
     return design
 
 
@@ -128,9 +130,9 @@ def circular(design: Design) -> set[int]:
     """Give everything that needs itself."""
     below = {number: {target for target, _ in design.declarations[number].takes} for number in reachable(design)}
     for middle in below:
-        for number in below:
-            if middle in below[number]:
-                below[number] |= below[middle]
+        for needed in below.values():
+            if middle in needed:
+                needed |= below[middle]  # noqa: PLW2901 (the set itself)
     return {number for number, needed in below.items() if number in needed}
 
 
@@ -224,7 +226,9 @@ class Built:
         made.__name__ = f"n{number}"
         return self.with_parameters(made, declaration.takes, header=declaration.reads_header)
 
-    def with_parameters(self, function: Callable[..., Any], takes: tuple[Edge, ...], *, header: bool = False) -> Callable[..., Any]:
+    def with_parameters(
+        self, function: Callable[..., Any], takes: tuple[Edge, ...], *, header: bool = False
+    ) -> Callable[..., Any]:
         """Give a function a signature that takes dependencies, which may be declared later."""
 
         def call(**taken: Any) -> Any:  # noqa: ANN401
@@ -322,7 +326,7 @@ def assert_ordered(design: Design, order: list[int]) -> None:
 @given(designs())
 @settings(max_examples=150, deadline=None)
 def test_a_graph_is_refused_when_it_is_bad_and_runs_when_it_is_good(design: Design) -> None:
-    """Every captive dependency and every use of request data is found, with its path; what has none starts and serves."""
+    """Every captive dependency and use of request data is found, with its path; what has none starts and serves."""
     if check_verdict(design):
         check_running(design)
 

@@ -1,0 +1,162 @@
+"""What a type checker sees of tenure; checked by `make types`, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Annotated, Any, Self, assert_type
+
+from fastapi import Depends, FastAPI
+
+from tenure import Counter, Resource, Scope, lifespan, override, running, scoped
+
+
+class Pool:
+    """What a factory makes."""
+
+
+class Remote(AbstractAsyncContextManager["Remote"]):
+    """A class that is its own async context manager."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+class File(AbstractContextManager["File"]):
+    """A class that is its own context manager."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+# --- each kind of factory ---------------------------------------------------------------------------------------------
+
+
+@scoped("app")
+async def from_async_generator() -> AsyncIterator[Pool]:
+    """Yield once."""
+    yield Pool()
+
+
+@scoped("request")
+def from_generator() -> Iterator[Pool]:
+    """Yield once."""
+    yield Pool()
+
+
+@scoped("function")
+def from_generator_in_full() -> Generator[Pool, None, None]:
+    """Yield once."""
+    yield Pool()
+
+
+@scoped("app")
+async def from_coroutine() -> Pool:
+    """Return."""
+    return Pool()
+
+
+@scoped("app")
+def from_function() -> Pool:
+    """Return."""
+    return Pool()
+
+
+@scoped("app")
+@asynccontextmanager
+async def from_async_context_manager() -> AsyncIterator[Pool]:
+    """Yield once."""
+    yield Pool()
+
+
+@scoped("app")
+@contextmanager
+def from_context_manager() -> Iterator[Pool]:
+    """Yield once."""
+    yield Pool()
+
+
+@scoped("app", name="pool", start_timeout=60, close_timeout=5)
+async def with_parameters(pool: Annotated[Pool, Depends(from_function)], size: int = 5) -> dict[str, Pool]:
+    """Return something of a generic type."""
+    return {str(size): pool}
+
+
+@scoped("app")
+async def optional() -> Pool | None:
+    """Return something, or nothing."""
+    return None
+
+
+assert_type(from_async_generator, Resource[Pool])
+assert_type(from_generator, Resource[Pool])
+assert_type(from_generator_in_full, Resource[Pool])
+assert_type(from_coroutine, Resource[Pool])
+assert_type(from_function, Resource[Pool])
+assert_type(from_async_context_manager, Resource[Pool])
+assert_type(from_context_manager, Resource[Pool])
+assert_type(with_parameters, Resource[dict[str, Pool]])
+assert_type(optional, Resource[Pool | None])
+assert_type(scoped("app")(Pool), Resource[Pool])
+assert_type(scoped("app")(Remote), Resource[Remote])
+assert_type(scoped("app")(File), Resource[File])
+
+
+class Service:
+    """A class with a resource among its methods."""
+
+    @scoped("request")
+    async def session(self) -> AsyncIterator[Pool]:
+        """Yield once."""
+        yield Pool()
+
+
+assert_type(Service.session, Resource[Pool])
+assert_type(Service().session, Resource[Pool])
+
+
+# --- handles ----------------------------------------------------------------------------------------------------------
+
+requests = Counter("requests", scope="app")
+
+assert_type(requests, Counter)
+assert_type(requests.add(), int)
+assert_type(requests.add(-2), int)
+assert_type(requests.value, int)
+
+
+# --- the three ways in ------------------------------------------------------------------------------------------------
+
+
+async def mine(_app: FastAPI, pool: Annotated[Pool, Depends(from_function)]) -> AsyncIterator[dict[str, Pool]]:
+    """Run inside of tenure's lifespan."""
+    yield {"pool": pool}
+
+
+app = FastAPI(lifespan=lifespan)
+FastAPI(lifespan=lifespan())
+FastAPI(lifespan=lifespan(mine))
+FastAPI(lifespan=lifespan(also=[from_function, requests]))
+FastAPI(lifespan=lifespan(asynccontextmanager(mine), also=(from_coroutine,)))
+assert_type(lifespan(app), AbstractAsyncContextManager[dict[str, Any]])
+
+
+async def look_up() -> None:
+    """Look values up outside of requests."""
+    async with running(app) as scope:
+        assert_type(scope, Scope)
+        assert_type(await scope.get(from_async_generator), Pool)
+        assert_type(await scope.get(with_parameters), dict[str, Pool])
+        assert_type(await scope.get(optional), Pool | None)
+        assert_type(await scope.get(requests), Counter)
+        assert_type(scope.open(from_generator), AbstractAsyncContextManager[Pool])
+        async with scope.open(Service().session) as opened:
+            assert_type(opened, Pool)
+    async with running(also=[from_function, requests]) as scope:
+        assert_type(await scope.get(from_function), Pool)
+    with override(app, {from_function: Pool, requests: from_coroutine}) as nothing:
+        assert_type(nothing, None)
