@@ -211,18 +211,18 @@ class Graph:
         )
 
     def _duplicate_names(self) -> Iterator[DuplicateName]:
-        by_name: dict[tuple[str, str], list[Node]] = {}
+        by_name: dict[tuple[str, str], dict[Resource[Any], Node]] = {}
         for node in self.nodes:
             declared = node.stands_for or node.resource
             if declared is not None and node is not self.lifespan:
                 # Two modules may each have a `pool`; only a name that was given, or that one module uses twice, is a clash.
                 module = "" if declared.explicit_name else str(getattr(declared.factory, "__module__", ""))
-                by_name.setdefault((module, node.name), []).append(node)
+                by_name.setdefault((module, declared.name), {}).setdefault(declared, node)
         for (_, name), nodes in by_name.items():
             if len(nodes) > 1:
                 yield DuplicateName(
                     f"{len(nodes)} resources are named `{name}`",
-                    path=[line for node in nodes for line in _drawn([node])],
+                    path=[line for node in nodes.values() for line in _drawn([node])],
                     hint='give each a name of its own, `@scoped("app", name="…")`',
                 )
 

@@ -315,6 +315,16 @@ def test_the_pools_of_two_modules_may_both_be_overridden() -> None:
         assert client.get("/").json() == ["fake sales", "fake stock"]
 
 
+def test_a_resource_may_be_overridden_and_override_another() -> None:
+    """What replaces one resource and is itself replaced elsewhere is there twice under its name, which is no clash."""
+    one, other = (scoped("app")(named("pool", module)) for module in ("sales", "stock"))
+    app = FastAPI(lifespan=lifespan)
+    app.add_api_route("/", lambda one=Depends(one), other=Depends(other): [one, other])
+    app.dependency_overrides = {one: other, other: lambda: "fake stock"}
+    with TestClient(app) as client:
+        assert client.get("/").json() == ["stock", "fake stock"]
+
+
 # --- request-data -----------------------------------------------------------------------------------------------------
 
 
