@@ -73,6 +73,7 @@ class Resource(Generic[T_co]):
         self.close_timeout = close_timeout
         self.kind: Kind = kind_of(factory)
         self._method_name: str | None = None
+        self._connection_parameter: str | None = None
         self.__doc__ = factory.__doc__
 
     @property
@@ -88,13 +89,17 @@ class Resource(Generic[T_co]):
         if attribute != "__signature__":
             raise AttributeError(attribute)
         parameters = [] if outlives_requests(self.scope) else parameters_of(self.factory)
-        parameters.append(Parameter(CONNECTION, Parameter.KEYWORD_ONLY, annotation=HTTPConnection))
-        signature = self.__dict__["__signature__"] = Signature(_with_keyword_only_last(parameters))
+        # FastAPI fills one parameter of this type for each dependency, so the factory's own serves where it has one.
+        own = next((parameter.name for parameter in parameters if parameter.annotation is HTTPConnection), None)
+        if own is None:
+            parameters.append(Parameter(CONNECTION, Parameter.KEYWORD_ONLY, annotation=HTTPConnection))
+        self._connection_parameter = own
+        signature = self.__dict__["__signature__"] = Signature(sorted(parameters, key=lambda parameter: parameter.kind))
         return signature
 
     def __call__(self, *args: object, **inputs: Any) -> Awaitable[Any]:  # noqa: ANN401 (FastAPI's solved inputs)
         """Give the value for a request; called by FastAPI, with what it solved for the factory's parameters."""
-        connection = inputs.pop(CONNECTION, None)
+        connection = inputs.get(self._connection_parameter) if self._connection_parameter else inputs.pop(CONNECTION, None)
         if args or not isinstance(connection, HTTPConnection):
             msg = f"`{self.name}` is a resource and was called by hand"
             raise CalledDirectly(
@@ -243,7 +248,3 @@ def _evaluated(factory: Callable[..., Any], parameter: Parameter) -> object:
         msg = f"`{name_of(factory)}` has a parameter `{parameter.name}` whose annotation cannot be read: {error}"
         hint = "define or import that name at module level, not in a function or under `if TYPE_CHECKING`"
         raise DeclarationError(msg, path=[f"declared at {location_of(factory)}"], hint=hint) from None
-
-
-def _with_keyword_only_last(parameters: list[Parameter]) -> list[Parameter]:
-    return sorted(parameters, key=lambda parameter: parameter.kind)
