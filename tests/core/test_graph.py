@@ -157,10 +157,11 @@ def test_a_plain_generator_that_outlives_what_it_holds_is_refused() -> None:
 @pytest.mark.parametrize("around", [Depends, lambda call, scope: Depends(holding("function", call, scope))])
 def test_a_plain_generator_taken_for_the_function_may_hold_it(around: Callable[..., Any]) -> None:
     """With `Depends(…, scope="function")` the generator ends with the handler, and holds what does so too."""
-    app = FastAPI(lifespan=lifespan, dependencies=[around(transaction, scope="function")])
-    app.add_api_route("/", lambda: "served")
+    taken = around(transaction, scope="function")
+    app = FastAPI(lifespan=lifespan)
+    app.add_api_route("/", lambda it=taken: it)
     with TestClient(app) as client:
-        assert client.get("/").json() == "served"
+        assert client.get("/").json() == "connection"
 
 
 def test_a_request_scoped_resource_cannot_hold_a_generator_taken_for_the_function() -> None:
