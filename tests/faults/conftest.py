@@ -1,0 +1,39 @@
+"""A real PostgreSQL for the tests of what goes wrong."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tenure.host.postgres import EmbeddedPostgres
+
+
+@pytest.fixture(scope="session")
+def dsn() -> Iterator[str]:
+    """Run a server in a folder that its own user can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="tenure-faults-"))
+    folder.chmod(0o755)
+    with EmbeddedPostgres(folder / "postgres") as server:
+        yield server.dsn()
+    shutil.rmtree(folder, ignore_errors=True)  # the server may still be writing its last
+
+
+async def connections(dsn: str, name: str) -> int:
+    """Count what PostgreSQL itself sees of the connections of an application."""
+    observer = await asyncpg.connect(dsn)
+    try:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
+        return int(await observer.fetchval(query, name))
+    finally:
+        await observer.close()
+
+
+async def connections_end(dsn: str, name: str) -> bool:
+    """Wait until an application has no connection left; PostgreSQL forgets one a moment after it was closed."""
+    for _ in range(200):
+        if not await connections(dsn, name):
+            return True
+    return False
