@@ -12,8 +12,11 @@ from roster.main import app
 from tenure import Scope, running
 from tenure.host.postgres import EmbeddedPostgres
 
+from tests.roster.service import reachable_folder
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 numbers = count()
 
@@ -25,10 +28,17 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def server() -> Iterator[EmbeddedPostgres]:
     """A real PostgreSQL."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+    with reachable_folder() as folder, EmbeddedPostgres(folder / "postgres") as server:
         yield server
+
+
+@pytest.fixture
+def project() -> Iterator[Path]:
+    """An empty folder to start the service in, for its own PostgreSQL too."""
+    with reachable_folder() as folder:
+        yield folder
 
 
 def new_database(server: EmbeddedPostgres) -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import httpx
 import pytest
+from tenure.host.locks import is_held
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 PROJECT = Path(__file__).parents[2] / "examples" / "roster"
@@ -28,6 +33,20 @@ SERVERS = {
     "granian": "granian --interface asgi --port {port} roster.main:app",
     "gunicorn": "gunicorn -k uvicorn_worker.UvicornWorker --bind 127.0.0.1:{port} roster.main:app",
 }
+
+
+@contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """Give a folder that PostgreSQL's user can reach when root runs the tests, and remove it when no server is left."""
+    folder = Path(tempfile.mkdtemp(prefix="roster-test-"))
+    folder.chmod(0o755)
+    yield folder
+    deadline = time.monotonic() + DEADLINE
+    while any(is_held(lock) for name in ("keeper", "service") for lock in folder.rglob(name)):
+        if time.monotonic() > deadline:
+            pytest.fail(f"a server is left in {folder}")
+        time.sleep(0.05)
+    shutil.rmtree(folder)
 
 
 class Service:

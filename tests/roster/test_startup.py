@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from tenure.host.postgres import EmbeddedPostgres
 
 
-def test_two_start_at_once_on_nothing_and_keep_their_data(tmp_path: Path) -> None:
+def test_two_start_at_once_on_nothing_and_keep_their_data(project: Path) -> None:
     """Two workers that start at once in an empty folder share a new database of 200 users, which the next run finds."""
-    with Service(tmp_path) as first, Service(tmp_path) as second:
+    with Service(project) as first, Service(project) as second:
         for service in (first.until_ready(), second.until_ready()):
             assert len(httpx.get(f"{service.url}/users?limit=1000").json()) == 200
             assert len(httpx.get(f"{service.url}/users/search?q=anyone&limit=100").json()) == 100
@@ -27,8 +27,8 @@ def test_two_start_at_once_on_nothing_and_keep_their_data(tmp_path: Path) -> Non
         added = httpx.post(f"{first.url}/users", json=user).json()
         assert httpx.get(f"{second.url}/users/{added['id']}").json() == added
         assert "200 made-up users added" in first.errors + second.errors
-    assert (tmp_path / ".var" / "roster").is_dir()
-    with Service(tmp_path) as again:
+    assert (project / ".var" / "roster").is_dir()
+    with Service(project) as again:
         again.until_ready()
         assert httpx.get(f"{again.url}/users/{added['id']}").json() == added
         assert len(httpx.get(f"{again.url}/users?limit=1000").json()) == 201
@@ -87,10 +87,10 @@ def test_a_bad_setting_is_named(tmp_path: Path) -> None:
     assert "the environment variable ROSTER_POOL_SIZE: Input should be a valid integer" in errors
 
 
-def test_no_postgresql_at_all_says_how_to_get_one(tmp_path: Path) -> None:
+def test_no_postgresql_at_all_says_how_to_get_one(project: Path) -> None:
     """Where no PostgreSQL is found, the start ends with where it was looked for and the cure."""
-    errors = fails(Service(tmp_path, TENURE_POSTGRES_BIN=str(tmp_path)))
-    assert f"TENURE_POSTGRES_BIN names {tmp_path}, which has no `initdb` and `postgres` that run" in errors
+    errors = fails(Service(project, TENURE_POSTGRES_BIN=str(project)))
+    assert f"TENURE_POSTGRES_BIN names {project}, which has no `initdb` and `postgres` that run" in errors
     assert "name the bin folder of a PostgreSQL, or unset TENURE_POSTGRES_BIN" in errors
 
 

@@ -38,4 +38,5 @@ def configure() -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it names its dialect each time that it is asked anything
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, Request, status
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -21,20 +21,14 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(BaseModel):
-    """
-    An error answer.
+    """An error answer."""
 
-    Attributes:
-        title: The status in words.
-        status: The status.
-        detail: What is wrong with this request.
-        errors: For each place in the request that is wrong, such as ``body.email``, what is wrong with it.
-    """
-
-    title: str
+    title: Annotated[str, Field(description="The status in words.")]
     status: int
-    detail: str
-    errors: dict[str, list[str]] = {}
+    detail: Annotated[str, Field(description="What is wrong with this request.")]
+    errors: Annotated[
+        dict[str, list[str]], Field(description="What is wrong with each place in the request, such as `body.email`.")
+    ] = {}
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -7,15 +7,15 @@ from random import Random
 
 COUNT = 200
 
-GIVEN = (
+GIVEN = (  # noqa: SIM905 (a list of them would take a page)
     "Ada Amara Anders Bea Bilal Carmen Chidi Dalia Dmitri Elif Emeka Farah Felix Greta Hana Hugo Imani Ines Jonas "
     "Kaito Lena Luca Mei Milan Nadia Noor Olga Omar Paula Priya Quentin Rosa Sami Sofia Tariq Tove Uma Viktor Wanda "
     "Yusuf"
-).split()  # noqa: SIM905 (a literal would take a page)
-FAMILY = (
+).split()
+FAMILY = (  # noqa: SIM905 (likewise)
     "Abara Berg Castillo Demir Eriksen Fontaine Ghosh Haddad Ivanova Jansen Kowalski Lindqvist Moreau Nakamura Okafor "
     "Petrov Quispe Rossi Silva Tanaka Ueda Varga Weiss Xu Yilmaz Zeller"
-).split()  # noqa: SIM905 (a literal would take a page)
+).split()
 WORK = (
     "Paediatric nurse on the night shift",
     "Repairs church organs and old pianos",

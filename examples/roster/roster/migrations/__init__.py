@@ -36,11 +36,14 @@ def upgrade(dsn: str, *, seed: bool) -> None:
     with engine.begin() as connection:
         connection.execute(text("SET LOCAL lock_timeout = '60s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        new = MigrationContext.configure(connection).get_current_revision() is None
+        before = MigrationContext.configure(connection).get_current_revision()
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", "roster:migrations")
         command.upgrade(config, "head")
-        if new and seed:
+        now = MigrationContext.configure(connection).get_current_revision()
+        if before != now:
+            log.info("schema upgraded", before=before, now=now)
+        if before is None and seed:
             insert = text("INSERT INTO users (username, email, bio) VALUES (:username, :email, :bio)")
             connection.execute(insert, made_up_users())
             log.info("a new database: 200 made-up users added")

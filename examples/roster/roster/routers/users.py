@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response, status
@@ -13,6 +13,11 @@ from roster.repository import Embedding, Users
 from roster.schemas import Match, NewUser, Page, Question, User, UserChange, UserId, UserName
 
 router = APIRouter(prefix="/users", tags=["users"], responses=documented(422, 503))
+
+
+def _with_header(name: str, description: str) -> dict[str, Any]:
+    """Describe a header of an answer for OpenAPI."""
+    return {"headers": {name: {"description": description, "schema": {"type": "string"}}}}
 
 
 # Dependencies are solved in order: the model has done its work before a handler borrows a connection.
@@ -44,7 +49,7 @@ def _found(user: User | None) -> User:
     return user
 
 
-@router.get("")
+@router.get("", responses={200: _with_header("Link", 'The next page, as `rel="next"`; absent on the last.')})
 async def list_users(
     request: Request, response: Response, page: Annotated[Page, Query()], users: Users
 ) -> list[UserName]:
@@ -56,7 +61,11 @@ async def list_users(
     return found
 
 
-@router.post("", status_code=status.HTTP_201_CREATED, responses=documented(400, 409, 413))
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    responses={201: _with_header("Location", "Where the user is."), **documented(400, 409, 413)},
+)
 async def add_user(
     request: Request,
     response: Response,

@@ -1,0 +1,1 @@
+"""One module for each version, in the order of their numbers."""
