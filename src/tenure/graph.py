@@ -211,14 +211,17 @@ class Graph:
         )
 
     def _duplicate_names(self) -> Iterator[DuplicateName]:
-        by_name: dict[tuple[str, str], dict[Resource[Any], Node]] = {}
+        by_name: dict[tuple[str, int, str], dict[Resource[Any], Node]] = {}
         for node in self.nodes:
             declared = node.stands_for or node.resource
             if declared is not None and node is not self.lifespan:
-                # Two modules may each have a `pool`; only a name that was given, or that one module uses twice, is a clash.
-                module = "" if declared.explicit_name else str(getattr(declared.factory, "__module__", ""))
-                by_name.setdefault((module, declared.name), {}).setdefault(declared, node)
-        for (_, name), nodes in by_name.items():
+                # Two modules may each have a `pool`, and two objects the same method; only a name that was given, or that
+                # one module uses twice, is a clash.
+                factory = declared.factory
+                module = "" if declared.explicit_name else str(getattr(factory, "__module__", ""))
+                owner = 0 if declared.explicit_name else id(getattr(factory, "__self__", None))
+                by_name.setdefault((module, owner, declared.name), {}).setdefault(declared, node)
+        for (*_, name), nodes in by_name.items():
             if len(nodes) > 1:
                 yield DuplicateName(
                     f"{len(nodes)} resources are named `{name}`",

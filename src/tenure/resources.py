@@ -8,12 +8,13 @@ import sys
 from functools import partial
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin, overload
 
+from fastapi.params import Depends
 from starlette.requests import HTTPConnection
 
 from tenure import belonging
-from tenure.errors import CalledDirectly, DeclarationError
+from tenure.errors import CalledDirectly, DeclarationError, DependencyCycle
 from tenure.factories import Kind, kind_of
 from tenure.scopes import SCOPES, Scope, outlives_requests
 
@@ -74,7 +75,10 @@ class Resource(Generic[T_co]):
         self.kind: Kind = kind_of(factory)
         self._method_name: str | None = None
         self._connection_parameter: str | None = None
+        self._is_no_cycle = False
         self.__doc__ = factory.__doc__
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(self)
 
     @property
     def name(self) -> str:
@@ -84,18 +88,26 @@ class Resource(Generic[T_co]):
     def __repr__(self) -> str:
         return f"<{self.scope}-scoped {self.name} at {location_of(self.factory)}>"
 
-    def __getattr__(self, attribute: str) -> Any:  # noqa: ANN401 (the protocol of attribute look-up)
-        # FastAPI reads the signature when a route is declared: only then is every name in the annotations defined.
-        if attribute != "__signature__":
-            raise AttributeError(attribute)
-        parameters = [] if outlives_requests(self.scope) else parameters_of(self.factory)
+    if not TYPE_CHECKING:  # to a type checker, `pool.acquire()` on the declaration is to be wrong
+
+        def __getattr__(self, attribute: str) -> Signature:
+            # FastAPI reads the signature when a route is declared: only then is every name in the annotations defined.
+            if attribute != "__signature__":
+                raise AttributeError(attribute)
+            signature = self.__dict__["__signature__"] = self._read_signature()
+            return signature
+
+    def _read_signature(self) -> Signature:
+        parameters: list[Parameter] = []
+        if not outlives_requests(self.scope):
+            _refuse_cycle(self)
+            parameters = parameters_of(self.factory)
         # FastAPI fills one parameter of this type for each dependency, so the factory's own serves where it has one.
         own = next((parameter.name for parameter in parameters if parameter.annotation is HTTPConnection), None)
         if own is None:
             parameters.append(Parameter(CONNECTION, Parameter.KEYWORD_ONLY, annotation=HTTPConnection))
         self._connection_parameter = own
-        signature = self.__dict__["__signature__"] = Signature(sorted(parameters, key=lambda parameter: parameter.kind))
-        return signature
+        return Signature(sorted(parameters, key=lambda parameter: parameter.kind))
 
     def __call__(self, *args: object, **inputs: Any) -> Awaitable[Any]:  # noqa: ANN401 (FastAPI's solved inputs)
         """Give the value for a request; called by FastAPI, with what it solved for the factory's parameters."""
@@ -110,11 +122,13 @@ class Resource(Generic[T_co]):
         return belonging.find(connection, self.name).solve(self, connection, inputs)
 
     # FastAPI awaits what is marked so, and runs anything else in a worker thread. A plain function that is marked, instead of
-    # an `async def`, can refuse `Depends(pool())` on the spot.
+    # an `async def`, can refuse `Depends(pool())` on the spot. The instance is marked too: older versions look at that, and
+    # not at its `__call__`, as `__get__` makes it a routine.
     if sys.version_info >= (3, 12):
         __call__ = inspect.markcoroutinefunction(__call__)
     else:
-        __call__._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined] # noqa: SLF001
+        _is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined] # noqa: SLF001
+        __call__._is_coroutine = _is_coroutine  # type: ignore[attr-defined] # noqa: SLF001
 
     def __set_name__(self, owner: type, name: str) -> None:
         # A resource that is only kept in a class, made elsewhere, must not be bound to the instances.
@@ -248,3 +262,48 @@ def _evaluated(factory: Callable[..., Any], parameter: Parameter) -> object:
         msg = f"`{name_of(factory)}` has a parameter `{parameter.name}` whose annotation cannot be read: {error}"
         hint = "define or import that name at module level, not in a function or under `if TYPE_CHECKING`"
         raise DeclarationError(msg, path=[f"declared at {location_of(factory)}"], hint=hint) from None
+
+
+def _refuse_cycle(resource: Resource[Any]) -> None:
+    """Refuse request-time dependencies that need each other: FastAPI would follow them round without end."""
+    path: dict[Callable[..., Any], Iterator[Callable[..., Any]]] = {resource: _needs(resource)}
+    done: set[Callable[..., Any]] = set()
+    while path:
+        call = next(reversed(path))
+        below = next(path[call], None)
+        if below is None:
+            done.add(call)
+            del path[call]
+        elif below in path:
+            chain = list(path)
+            raise _cycle([*chain[chain.index(below) :], below])
+        elif below not in done:
+            path[below] = _needs(below)
+    for each in done:
+        if isinstance(each, Resource):
+            each._is_no_cycle = True  # noqa: SLF001 (its own kind)
+
+
+def _needs(call: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    if isinstance(call, Resource):
+        if call._is_no_cycle or outlives_requests(call.scope):  # noqa: SLF001 (its own kind)
+            return
+        call = call.factory
+    for parameter in parameters_of(call):
+        kind, marks = parameter.annotation, [parameter.default]
+        if get_origin(kind) is Annotated:
+            kind, *extra = get_args(kind)
+            marks += reversed(extra)
+        if mark := next((mark for mark in marks if isinstance(mark, Depends)), None):
+            yield mark.dependency or kind
+
+
+def _cycle(chain: list[Callable[..., Any]]) -> DependencyCycle:
+    return DependencyCycle(
+        f"`{name_of(chain[0])}` needs itself",
+        path=[
+            f"{'  ' * (depth - 1)}{'└ ' if depth else ''}{name_of(call)}  {location_of(call)}"
+            for depth, call in enumerate(chain)
+        ],
+        hint="take one of these parameters away, or let both depend on a third that holds what they share",
+    )

@@ -42,11 +42,19 @@ class Design:
     overrides: dict[int, Declaration] = field(default_factory=dict)
 
     def effective(self) -> Design:
-        """Give the design as it is with its overrides: one of a started resource is started, any other is plain."""
-        changed = list(self.declarations)
-        for number, override in self.overrides.items():
-            scope = "app" if changed[number].scope == "app" else None
-            changed[number] = replace(override, scope=scope)
+        """Give the design with its overrides: one of a started resource is started unless it needs a request, any other is plain."""
+        changed = [replace(self.overrides[n], scope=None) if n in self.overrides else d for n, d in enumerate(self.declarations)]
+
+        def needs_request(number: int, seen: frozenset[int]) -> bool:
+            here = changed[number]
+            if number in seen or here.scope == "app":
+                return False
+            below = (needs_request(taken, seen | {number}) for taken, _ in here.takes)
+            return here.scope is not None or here.reads_header or any(below)
+
+        started = [n for n in self.overrides if self.declarations[n].scope == "app" and not needs_request(n, frozenset())]
+        for number in started:
+            changed[number] = replace(changed[number], scope="app")
         return Design(tuple(changed), self.routes)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.testclient import TestClient
 
 from tenure import Resource, Scope, lifespan, override, running, scoped
@@ -228,6 +228,26 @@ def test_a_later_override_holds_for_its_block() -> None:
             assert client.get("/").json()[2] == "stub"
         assert client.get("/").json() == REAL
     assert app.dependency_overrides == {}
+
+
+def test_an_override_that_takes_request_data_is_solved_for_each_request() -> None:
+    """An override that reads a header, itself or by way of another, cannot start with the app; requests are served by it."""
+
+    async def named(name: Annotated[str, Header()]) -> str:
+        return name
+
+    async def for_request(name: Annotated[str, Depends(named)]) -> Pool:
+        return Pool(name)
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/")
+    async def index(pool: Annotated[Pool, Depends(pool)]) -> str:
+        return pool.name
+
+    with override(app, {pool: for_request}), TestClient(app) as client:
+        assert client.get("/", headers={"name": "ada"}).json() == "ada"
+    assert log == []
 
 
 def test_an_override_taken_away_too_soon_is_named() -> None:

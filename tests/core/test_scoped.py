@@ -140,10 +140,8 @@ async def test_a_method_is_a_resource_of_its_instance() -> None:
     """A decorated method is one resource for each instance, the same one at each access."""
     ada, bob = Provider("ada"), Provider("bob")
     assert ada.resource is ada.resource
-    async with running(also=[ada.resource]) as scope:
-        assert await scope.get(ada.resource) == "ada"
-    async with running(also=[bob.resource]) as scope:
-        assert await scope.get(bob.resource) == "bob"
+    async with running(also=[ada.resource, bob.resource]) as scope:
+        assert [await scope.get(ada.resource), await scope.get(bob.resource)] == ["ada", "bob"]
 
 
 async def test_a_resource_kept_in_a_class_is_not_bound() -> None:

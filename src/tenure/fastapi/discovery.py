@@ -98,7 +98,7 @@ class Discovery:
             return call
         if isinstance(override, Resource) or not isinstance(call, Resource) or not outlives_requests(call.scope):
             return override
-        if call not in self.stand_ins and not _wants_request(override):
+        if call not in self.stand_ins and not self._wants_request(override):
             # What replaces a started resource is started too, once and with its own end, not called for each request.
             stand_in = self.stand_ins[call] = Resource(
                 override,
@@ -110,6 +110,17 @@ class Discovery:
             self._replaced[stand_in] = call
         return self.stand_ins.get(call, override)
 
-
-def _wants_request(override: Callable[..., Any]) -> bool:
-    return bool(inputs_of(override).request)
+    def _wants_request(self, override: Callable[..., Any]) -> bool:
+        seen, queue = set[Any](), [override]
+        while queue:
+            call = queue.pop()
+            call = self._overrides.get(call, call)
+            if call in seen:
+                continue
+            seen.add(call)
+            inputs = inputs_of(call)
+            if inputs.request or (isinstance(call, Resource) and not outlives_requests(call.scope)):
+                return True
+            below = (taken.call for taken in inputs.dependencies)
+            queue += [each for each in below if not (isinstance(each, Resource) and outlives_requests(each.scope))]
+        return False
