@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import httpx
 import psycopg
 import pytest
+
 from roster.main import app
 from tenure import Scope, running
 from tenure.host.postgres import EmbeddedPostgres
-
 from tests.roster.service import reachable_folder
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedPostgres]:
-    """A real PostgreSQL."""
+    """Run a real PostgreSQL."""
     with reachable_folder() as folder, EmbeddedPostgres(folder / "postgres") as server:
         yield server
 
 
 @pytest.fixture
 def project() -> Iterator[Path]:
-    """An empty folder to start the service in, for its own PostgreSQL too."""
+    """Make an empty folder to start the service in, for its own PostgreSQL too."""
     with reachable_folder() as folder:
         yield folder
 
@@ -51,13 +51,13 @@ def new_database(server: EmbeddedPostgres) -> str:
 
 @pytest.fixture
 def database(server: EmbeddedPostgres) -> str:
-    """The address of an empty database."""
+    """Make an empty database, and give its address."""
     return new_database(server)
 
 
 @pytest.fixture(scope="session")
 async def scope(server: EmbeddedPostgres) -> AsyncIterator[Scope]:
-    """The running app."""
+    """Run the app."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROSTER_DSN", new_database(server))
         patch.setenv("ROSTER_POOL_TIMEOUT", "2")
@@ -67,7 +67,7 @@ async def scope(server: EmbeddedPostgres) -> AsyncIterator[Scope]:
 
 @pytest.fixture
 async def client(scope: Scope) -> AsyncIterator[httpx.AsyncClient]:  # noqa: ARG001 (it runs meanwhile)
-    """A client of the running app; a mistake in the app is answered, not raised."""
+    """Make a client of the running app; a mistake in the app is answered, not raised."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://roster") as client:
         yield client

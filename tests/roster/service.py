@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Self
 
 import httpx
 import pytest
+
 from tenure.host.locks import is_held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from types import TracebackType
 
 PROJECT = Path(__file__).parents[2] / "examples" / "roster"
@@ -36,7 +37,7 @@ SERVERS = {
 
 
 @contextmanager
-def reachable_folder() -> Iterator[Path]:
+def reachable_folder() -> Generator[Path]:
     """Give a folder that PostgreSQL's user can reach when root runs the tests, and remove it when no server is left."""
     folder = Path(tempfile.mkdtemp(prefix="roster-test-"))
     folder.chmod(0o755)

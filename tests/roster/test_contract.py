@@ -5,10 +5,14 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.roster.service import PROGRAMS, Service
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.timeout(180)  # real processes, on a machine that may be busy
 
 CHECKS = (
     "not_a_server_error",

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+
 from roster.database import pool
 from roster.main import app
 from roster.repository import repository
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from httpx import AsyncClient
+
     from tenure import Scope
 
 pytestmark = pytest.mark.anyio

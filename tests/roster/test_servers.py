@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
     from tenure.host.postgres import EmbeddedPostgres
 
+pytestmark = pytest.mark.timeout(180)  # real processes, on a machine that may be busy
+
 
 @pytest.fixture(scope="module")
 def prepared(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a database with few users, so that each start is short."""
+    """Give the address of a database with few users, so that each start is short."""
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE servers")
     dsn = server.dsn("servers")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from tenure.host.postgres import EmbeddedPostgres
 
+pytestmark = pytest.mark.timeout(180)  # real processes, on a machine that may be busy
+
 
 def test_two_start_at_once_on_nothing_and_keep_their_data(project: Path) -> None:
     """Two workers that start at once in an empty folder share a new database of 200 users, which the next run finds."""

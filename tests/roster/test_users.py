@@ -8,11 +8,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from roster.database import pool
 from roster.model import embeddings, model
 
 if TYPE_CHECKING:
     from httpx import AsyncClient, Response
+
     from tenure import Scope
 
 pytestmark = pytest.mark.anyio

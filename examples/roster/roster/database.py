@@ -8,11 +8,11 @@ from typing import Annotated
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from fastapi import Depends, HTTPException, status
-from tenure import scoped
-from tenure.host.postgres import EmbeddedPostgres
 
 from roster.migrations import upgrade
 from roster.settings import CurrentSettings, origin
+from tenure import scoped
+from tenure.host.postgres import EmbeddedPostgres
 
 UNAVAILABLE = (
     OSError,  # TimeoutError is one

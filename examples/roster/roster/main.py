@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
-from tenure import lifespan
 
 from roster import logs, problems
 from roster.limits import BodyLimit
 from roster.model import embeddings
 from roster.routers import stats, users
 from roster.startup import PlainStartFailure
+from tenure import lifespan
 
 logs.configure()
 

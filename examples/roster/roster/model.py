@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends
-from tenure import scoped
 
 from roster.database import Pool
 from roster.embedder import Embedder
 from roster.migrations import LOCK
+from tenure import scoped
 
 BATCH = 32
 """Bios that are embedded, and written, at a time."""

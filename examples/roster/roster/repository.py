@@ -9,10 +9,10 @@ from typing import Annotated
 import asyncpg
 import numpy as np
 from fastapi import Depends
-from tenure import scoped
 
 from roster.database import Connection
 from roster.schemas import Match, NewUser, Page, User, UserChange, UserName
+from tenure import scoped
 
 CHUNK = 500
 """Embeddings that a search holds in memory at a time."""

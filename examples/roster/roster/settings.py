@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
 from tenure import scoped
 
 ENV_FILE = Path(".env")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from tenure import Counter
 
 from roster.schemas import Stats
+from tenure import Counter
 
 requests = Counter("requests", scope="app")
 Requests = Annotated[Counter, Depends(requests)]
