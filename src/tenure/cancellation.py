@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Finish some work although the caller is cancelled, once or again and again, and let the cancellation through after it."""
+    """Finish some work although the caller is cancelled, even again and again; only then let the cancellation on."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
     with CancelScope(shield=True):

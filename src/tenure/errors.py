@@ -36,7 +36,7 @@ Each class has one code, and each code has a section in ``docs/errors.md``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,7 +188,7 @@ class CloseFailed(TenureError, ExceptionGroup[CloseError]):
 
     code = "close-failed"
 
-    def __new__(cls, errors: Sequence[CloseError]) -> CloseFailed:
+    def __new__(cls, errors: Sequence[CloseError]) -> Self:
         """Make the group; its message counts the failures."""
         message = f"{len(errors)} resource{'s' * (len(errors) != 1)} failed to close"
         return ExceptionGroup.__new__(cls, message, errors)

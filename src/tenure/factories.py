@@ -68,7 +68,7 @@ def opened(
     enter_in: RunSync = in_worker,
     exit_in: RunSync = in_spare_worker,
 ) -> AbstractAsyncContextManager[Any]:
-    """Give an async context manager that makes the factory's value on enter and ends it on exit; a sync one in threads."""
+    """Give an async context manager that makes a value on enter and ends it on exit; a sync factory's in threads."""
     match kind_of(factory):
         case Kind.ASYNC_GENERATOR:
             return asynccontextmanager(factory)(**arguments)
@@ -83,7 +83,9 @@ def opened(
             return _made(factory, arguments, enter_in)
 
 
-async def made(factory: Callable[..., Any], arguments: Mapping[str, object], run_in: RunSync = in_worker) -> Any:  # noqa: ANN401
+async def made(
+    factory: Callable[..., Any], arguments: Mapping[str, object], run_in: RunSync = in_worker
+) -> Any:  # noqa: ANN401 (any value)
     """Make the value of a factory that has nothing to close; a sync one in a thread."""
     if kind_of(factory) is Kind.COROUTINE:
         return await factory(**arguments)

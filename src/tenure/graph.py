@@ -115,7 +115,7 @@ class Graph:
         self.websocket_roots: list[Need] = []
 
     def started(self) -> list[Node]:
-        """Give what the app starts, each after what it needs: app-scoped resources and the plain dependencies below them."""
+        """Give what the app starts, each after what it needs: its resources and the plain dependencies below them."""
         order: dict[Node, None] = {}
         stack = [(node, iter(node.needs)) for node in reversed(self.nodes) if node.starts_with_app]
         entered: set[Node] = set()
@@ -168,7 +168,8 @@ class Graph:
         Refuse a graph that cannot work.
 
         Raises:
-            PlanError: Something holds what lives shorter than itself, needs itself, shares its name, asks for data that it cannot
+            PlanError: Something holds what lives shorter than itself, needs itself, shares its name, asks for data
+            that it cannot
                 have, or has a scope that nothing serves. All of it is in one report.
         """
         findings = list(self._findings())
@@ -215,8 +216,8 @@ class Graph:
         for node in self.nodes:
             declared = node.stands_for or node.resource
             if declared is not None and node is not self.lifespan:
-                # Two modules may each have a `pool`, and two objects the same method; only a name that was given, or that
-                # one module uses twice, is a clash.
+                # Two modules may each have a `pool`, and two objects the same method; only a name that was given, or
+                # that one module uses twice, is a clash.
                 factory = declared.factory
                 module = "" if declared.explicit_name else str(getattr(factory, "__module__", ""))
                 owner = 0 if declared.explicit_name else id(getattr(factory, "__self__", None))
@@ -255,32 +256,33 @@ class Graph:
                 yield from (self._wants_request(chain, scope, taken) for taken in node.request_inputs)
             for need in node.needs:
                 held = need.node.lifetime(need)
-                if held is not None and not may_hold(scope, held) and (need.node.resource or not outlives_requests(scope)):
+                is_plain, starts = need.node.resource is None, outlives_requests(scope)
+                if held is not None and not may_hold(scope, held) and not (is_plain and starts):
                     yield self._captive([*chain, need.node], scope, held)
-                elif need.node.resource is None and need.node not in seen and (held is None or outlives_requests(scope)):
+                elif is_plain and need.node not in seen and (held is None or starts):
                     seen.add(need.node)  # plain: whatever it takes is held by the holder
                     stack.append([*chain, need.node])
 
     def _captive(self, chain: list[Node], scope: Scope, held: Scope) -> CaptiveDependency:
         holder, captive = chain[0], chain[-1]
         taken = captive.request_inputs[:1] if outlives_requests(scope) else []
-        plain = holder.resource is None
-        cure = (
-            f"declare it `Depends({holder.name}, scope=\"function\")`" if plain else f"take `{captive.name}` where `{holder.name}` is used"
-        )
+        cure = f"take `{captive.name}` where `{holder.name}` is used"
+        if holder.resource is None:
+            cure = f'declare it `Depends({holder.name}, scope="function")`'
         return CaptiveDependency(
             f"{scope}-scoped `{holder.name}` needs {held}-scoped `{captive.name}`",
             path=[*_drawn(chain, *(t.source for t in taken)), *_used_by(self.users(holder))],
-            hint=f"{cure}, or give `{captive.name}` the scope \"{scope}\"",
+            hint=f'{cure}, or give `{captive.name}` the scope "{scope}"',
         )
 
     def _wants_request(self, chain: list[Node], scope: Scope, taken: RequestInput) -> RequestData:
         owner = chain[-1]
         return RequestData(
-            f"{scope}-scoped `{chain[0].name}` asks for request data: `{taken.parameter}` of `{owner.name}` is read from {taken.source}",
+            f"{scope}-scoped `{chain[0].name}` asks for request data: "
+            f"`{taken.parameter}` of `{owner.name}` is read from {taken.source}",
             path=[*_drawn(chain, taken.source), *_used_by(self.users(chain[0]))],
-            hint=f"nothing is requested when it starts: take `{taken.parameter}` from another dependency, as settings are, "
-            f'or give `{chain[0].name}` the scope "request"',
+            hint=f"nothing is requested when it starts: take `{taken.parameter}` from another dependency, "
+            f'as settings are, or give `{chain[0].name}` the scope "request"',
         )
 
     def _wrong_connections(self) -> Iterator[WrongConnection]:

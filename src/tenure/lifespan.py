@@ -74,9 +74,9 @@ def lifespan(
     Start what an app's routes need before the first request, and close it after the last.
 
     Use it as it is, ``FastAPI(lifespan=lifespan)``, or with a lifespan of your own and resources that no route needs,
-    ``FastAPI(lifespan=lifespan(mine, also=[scheduler]))``. Your own runs inside: everything is started before it and closed after
-    it; what it yields is kept in the lifespan state; parameters that it has beside the app are injected, if they live as long as
-    the app.
+    ``FastAPI(lifespan=lifespan(mine, also=[scheduler]))``. Your own runs inside: everything is started before it and
+    closed after it; what it yields is kept in the lifespan state; parameters that it has beside the app are injected,
+    if they live as long as the app.
 
     Raises:
         PlanError: The graph cannot work; nothing has started.
@@ -144,8 +144,8 @@ def override(app: FastAPI, overrides: Mapping[Callable[..., Any], Callable[..., 
     """
     Replace dependencies of an app for a block, as its `dependency_overrides` do, and put back what was there before.
 
-    Entered before the app starts, what overrides an app-scoped resource is started once in its place, and the real one never is.
-    Entered while the app runs, FastAPI calls it for each request; what was built on the real one keeps it.
+    Entered before the app starts, what overrides an app-scoped resource is started once in its place, and the real one
+    never is. Entered while the app runs, FastAPI calls it for each request; what was built on the real one keeps it.
 
     Raises:
         OverrideError: A replacement is not a dependency: give ``lambda: fake``, not ``fake``.

@@ -19,6 +19,7 @@ from tenure.errors import (
     OtherProcess,
     ResourceFailed,
     StartFailed,
+    TenureError,
 )
 from tenure.factories import opened
 from tenure.threads import in_own_thread
@@ -78,7 +79,10 @@ class Tenant:
                 raise TimeoutError(msg)
             raise self.error or RuntimeError("it was cancelled while it started")
         logger.info(
-            "%s ready in %.3f s", self.node.name, self.seconds, extra={"tenure_resource": self.node.name, "tenure_seconds": self.seconds}
+            "%s ready in %.3f s",
+            self.node.name,
+            self.seconds,
+            extra={"tenure_resource": self.node.name, "tenure_seconds": self.seconds},
         )
 
     async def _live(self) -> None:
@@ -178,7 +182,9 @@ class Lifetime:
             raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
         if self._loop is not _loop():
             msg = f"`{name}` was started in one event loop and used in another"
-            raise OtherLoop(msg, hint="run the app and what calls it in one event loop; in tests, one loop for fixture and test")
+            raise OtherLoop(
+                msg, hint="run the app and what calls it in one event loop; in tests, one loop for fixture and test"
+            )
 
     def _not_ready(self, tenant: Tenant) -> NotRunning:
         name = tenant.node.name
@@ -192,7 +198,9 @@ class Lifetime:
             return error
         if tenant.state in {"closing", "closed"}:
             return AlreadyClosed(f"`{name}` was used while its app was closing it")
-        return NotStarted(f"`{name}` was used before it had started", hint=f"take `{name}` as a parameter, and it starts first")
+        return NotStarted(
+            f"`{name}` was used before it had started", hint=f"take `{name}` as a parameter, and it starts first"
+        )
 
     async def start(self) -> None:
         """
@@ -216,16 +224,17 @@ class Lifetime:
         logger.info("%d resources ready in %.3f s", len(self.tenants), perf_counter() - began)
 
     def _start_failed(self, starts: dict[asyncio.Task[None], Tenant], close_errors: list[CloseError]) -> StartFailed:
-        failed = [(tenant, task.exception()) for task, tenant in starts.items() if not task.cancelled() and task.exception()]
+        failed = [
+            (tenant, task.exception()) for task, tenant in starts.items() if not task.cancelled() and task.exception()
+        ]
         tenant, error = failed[0]
         others = [f"`{other.node.name}` failed too: {why!r}" for other, why in failed[1:]]
-        what = str(error) if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
-        hint = ""
+        what, where, hint = _told(error)
         if isinstance(error, TimeoutError) and not tenant.ready.done():
             hint = f'if it needs longer, say so: `@scoped("app", start_timeout={tenant.start_timeout * 2:g})`'
         return StartFailed(
             f"`{tenant.node.name}` did not start: {what}",
-            path=[*self._graph.why(tenant.node), *others],
+            path=[*where, *self._graph.why(tenant.node), *others],
             hint=hint,
             close_errors=close_errors,
         )
@@ -259,6 +268,13 @@ async def _close_after(users: list[asyncio.Task[CloseError | None]], tenant: Ten
     if users:
         await asyncio.wait(users)
     return await tenant.close()
+
+
+def _told(error: BaseException | None) -> tuple[str, tuple[str, ...], str]:
+    """Say what an error is, where, and what cures it, without its frame where it is one of ours."""
+    if isinstance(error, TenureError):
+        return error.message, error.path, error.hint
+    return (str(error) if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"), (), ""
 
 
 def _loop() -> asyncio.AbstractEventLoop | None:

@@ -38,8 +38,8 @@ class Resource(Generic[T_co]):
     """
     A dependency that says how long it lives: what FastAPI's `Depends` takes, and the key for overrides and look-ups.
 
-    Made by `scoped`. It holds no value: each running app keeps its own, so one declaration serves many apps, event loops and
-    tests at once.
+    Made by `scoped`. It holds no value: each running app keeps its own, so one declaration serves many apps, event
+    loops and tests at once.
 
     Attributes:
         factory: The function, class or method that makes the value, as it was before `scoped`; unit tests may call it.
@@ -111,19 +111,21 @@ class Resource(Generic[T_co]):
 
     def __call__(self, *args: object, **inputs: Any) -> Awaitable[Any]:  # noqa: ANN401 (FastAPI's solved inputs)
         """Give the value for a request; called by FastAPI, with what it solved for the factory's parameters."""
-        connection = inputs.get(self._connection_parameter) if self._connection_parameter else inputs.pop(CONNECTION, None)
+        own = self._connection_parameter
+        connection = inputs.get(own) if own else inputs.pop(CONNECTION, None)
         if args or not isinstance(connection, HTTPConnection):
             msg = f"`{self.name}` is a resource and was called by hand"
             raise CalledDirectly(
                 msg,
                 path=[f"declared at {location_of(self.factory)}"],
-                hint=f"write `Depends({self.name})`, without brackets; `{self.name}.factory(...)` calls the function itself",
+                hint=f"write `Depends({self.name})`, without brackets; "
+                f"`{self.name}.factory(...)` calls the function itself",
             )
         return belonging.find(connection, self.name).solve(self, connection, inputs)
 
-    # FastAPI awaits what is marked so, and runs anything else in a worker thread. A plain function that is marked, instead of
-    # an `async def`, can refuse `Depends(pool())` on the spot. The instance is marked too: older versions look at that, and
-    # not at its `__call__`, as `__get__` makes it a routine.
+    # FastAPI awaits what is marked so, and runs anything else in a worker thread. A plain function that is marked,
+    # instead of an `async def`, can refuse `Depends(pool())` on the spot. The instance is marked too: older versions
+    # look at that, and not at its `__call__`, as `__get__` makes it a routine.
     if sys.version_info >= (3, 12):
         __call__ = inspect.markcoroutinefunction(__call__)
     else:
@@ -192,13 +194,16 @@ def scoped(scope: Scope, *, name: str | None = None, start_timeout: float = 30, 
     """
     Say how long a dependency lives and how far it reaches.
 
-    Decorates async and sync generators, functions, classes and methods. Sync ones run in a thread; a class that is a context
-    manager is entered. The result is what `Depends` takes, the key in `dependency_overrides`, and the key for `scope.get`.
+    Decorates async and sync generators, functions, classes and methods. Sync ones run in a thread; a class that is a
+    context manager is entered. The result is what `Depends` takes, the key in `dependency_overrides`, and the key for
+    `scope.get`.
 
     Args:
-        scope: ``"function"``: one value for each call of a handler, closed after the answer is serialised and before its first
-            byte is sent. ``"request"``: one for each request, closed after the answer, streamed body and background tasks.
-            ``"app"``: one for each app, process and event loop, started before the first request and closed after the last.
+        scope: ``"function"``: one value for each call of a handler, closed after the answer is serialised and before
+        its first
+            byte is sent. ``"request"``: one for each request, closed after the answer, streamed body and background
+            tasks. ``"app"``: one for each app, process and event loop, started before the first request and closed
+            after the last.
         name: What logs and errors call it, and unique within an app; the factory's name unless given.
         start_timeout: Seconds that an app-scoped start may take.
         close_timeout: Seconds that an app-scoped close may take.

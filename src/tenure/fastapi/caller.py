@@ -1,4 +1,4 @@
-"""What FastAPI knows of a call to a dependency but does not hand over: `use_cache`, and the security scopes it keys by."""
+"""What FastAPI knows of a call but does not hand over: `use_cache`, and the security scopes that it keys by."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ class Caller(NamedTuple):
 
 def caller_of(frame: FrameType | None) -> Caller:
     """
-    Read how FastAPI asks for a dependency, from the frame of its solver (docs/decisions/0001-one-instance-per-request.md).
+    Read how FastAPI asks for a dependency, from the frame of its solver.
+
+    Why it is read there: docs/decisions/0001-one-instance-per-request.md.
 
     Where the frame is not the solver's, or not as known, the answer is FastAPI's default: one value, shared.
     """

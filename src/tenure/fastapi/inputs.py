@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
 
 from fastapi import BackgroundTasks, Request, Response, WebSocket
 from fastapi.params import Body, Depends, Param
@@ -17,6 +16,9 @@ from starlette.background import BackgroundTasks as StarletteBackgroundTasks
 
 from tenure.graph import RequestInput
 from tenure.resources import Resource, parameters_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 CONNECTION_TYPES = (
     Request,
@@ -50,8 +52,8 @@ def inputs_of(call: Callable[..., Any], *, skip: int = 0) -> Inputs:
     """
     Read what a dependency takes, leaving out its first `skip` parameters.
 
-    A parameter with a plain default that a request could fill, but need not, is no request data for a resource that starts with
-    the app: the default serves.
+    A parameter with a plain default that a request could fill, but need not, is no request data for a resource that
+    starts with the app: the default serves.
 
     Raises:
         DeclarationError: An annotation cannot be read.

@@ -1,4 +1,4 @@
-"""Function- and request-scoped values of one request: made once, whoever asks, and closed on FastAPI's own exit stacks."""
+"""Values of one request: made once, whoever asks, and closed on FastAPI's own exit stacks."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def _cleanup_scope(connection: HTTPConnection, request_stack: AsyncExitStack) ->
     """
     Give the request's one cancel scope for closing, entered before all others, as anyio's scopes must nest.
 
-    Newer versions of FastAPI make the same scope, under the same key, for their own generators; it is theirs if it is there.
+    Newer versions of FastAPI make the same scope, under the same key, for their own generators; it is theirs if it is
+    there.
     """
     scopes: dict[AsyncExitStack, CancelScope] = connection.scope.setdefault(CLEANUP_SCOPES, {})
     if request_stack not in scopes:

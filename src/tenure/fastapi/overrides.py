@@ -1,4 +1,4 @@
-"""`dependency_overrides` while an app runs: started stand-ins in their places, and the outer app's reach into mounted ones."""
+"""`dependency_overrides` while an app runs: with started stand-ins, and reaching into mounted apps."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def overrides_of(app: FastAPI, mounted: list[FastAPI]) -> dict[Call, Call]:
 
 @contextmanager
 def in_force(apps: list[FastAPI], stand_ins: Mapping[Resource[Any], Resource[Any]]) -> Iterator[None]:
-    """Let started stand-ins answer for what they replace, and mounted apps see the outer app's overrides, the first one's."""
+    """Let started stand-ins answer for what they replace, and mounted apps see those of the first, the outer."""
     replaced = [
         (each.dependency_overrides, call, each.dependency_overrides[call], stand_in)
         for each in apps

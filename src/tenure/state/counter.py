@@ -17,11 +17,12 @@ class Counter(Resource["Counter"]):
     """
     A whole number that many add to.
 
-    Declared once, at module level, and injected as itself: ``Annotated[Counter, Depends(requests)]``. The declaration counts
-    nothing; each running app has its own count, which begins at 0.
+    Declared once, at module level, and injected as itself: ``Annotated[Counter, Depends(requests)]``. The declaration
+    counts nothing; each running app has its own count, which begins at 0.
 
-    At ``scope="app"`` it is exact from threads and the event loop of one process: each `add` is atomic, a read sees every add that
-    returned before it. It lives in memory: it ends with the app, and a crash loses it. Two workers have two counts.
+    At ``scope="app"`` it is exact from threads and the event loop of one process: each `add` is atomic, a read sees
+    every add that returned before it. It lives in memory: it ends with the app, and a crash loses it. Two workers have
+    two counts.
 
     Counting is not limiting: between reading a value and acting on it, others may add.
 
@@ -77,6 +78,6 @@ class Counter(Resource["Counter"]):
     def _counting(self) -> MemoryNumber:
         if self._number is None:
             msg = f"the counter `{self.name}` was used as declared, where it counts nothing"
-            hint = f"inject it: `Annotated[Counter, Depends({self.name})]`; outside of requests, `await scope.get({self.name})`"
-            raise NotStarted(msg, hint=hint)
+            inject = f"inject it: `Annotated[Counter, Depends({self.name})]`"
+            raise NotStarted(msg, hint=f"{inject}; outside of requests, `await scope.get({self.name})`")
         return self._number
