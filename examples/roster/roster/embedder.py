@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from onnxruntime import InferenceSession, SessionOptions  # type: ignore[import-untyped]
+from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
+
 from tenure.errors import AlreadyClosed
 from tenure.models import ModelFile
-from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -121,7 +122,7 @@ class Network:
 
     def embed(self, text: str) -> list[float]:
         """Average what the network says of each token, and bring that to length 1."""
-        # Alone, not in a batch: these weights take as long for eight texts together as for eight in turn.
+        # Alone, not in a batch: faster for short texts, but padding and company would show in a vector's last digits.
         tokens = np.array([self._tokenizer.encode(text[:MAX_CHARACTERS]).ids])
         inputs = {
             "input_ids": tokens,
