@@ -24,6 +24,7 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
             except asyncio.CancelledError as error:
                 cancelled = error
     if cancelled is not None:
-        task.cancelled() or task.exception()  # seen, so that asyncio does not report it as forgotten
+        if not task.cancelled():
+            task.exception()  # seen, so that asyncio does not report it as forgotten
         raise cancelled
     return task.result()

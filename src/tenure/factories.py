@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tenure.threads import in_spare_worker, in_worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -83,9 +83,7 @@ def opened(
             return _made(factory, arguments, enter_in)
 
 
-async def made(
-    factory: Callable[..., Any], arguments: Mapping[str, object], run_in: RunSync = in_worker
-) -> Any:  # noqa: ANN401 (any value)
+async def made(factory: Callable[..., Any], arguments: Mapping[str, object], run_in: RunSync = in_worker) -> Any:  # noqa: ANN401 (any value)
     """Make the value of a factory that has nothing to close; a sync one in a thread."""
     if kind_of(factory) is Kind.COROUTINE:
         return await factory(**arguments)
@@ -93,7 +91,7 @@ async def made(
 
 
 @asynccontextmanager
-async def _made(factory: Callable[..., Any], arguments: Mapping[str, object], run_in: RunSync) -> AsyncIterator[Any]:
+async def _made(factory: Callable[..., Any], arguments: Mapping[str, object], run_in: RunSync) -> AsyncGenerator[Any]:
     yield await made(factory, arguments, run_in)
 
 

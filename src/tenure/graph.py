@@ -59,9 +59,9 @@ class Node:
 
     call: Callable[..., Any]
     stands_for: Resource[Any] | None = None
-    needs: list[Need] = field(default_factory=list)
-    request_inputs: list[RequestInput] = field(default_factory=list)
-    used_by: list[str] = field(default_factory=list)
+    needs: list[Need] = field(default_factory=list[Need])
+    request_inputs: list[RequestInput] = field(default_factory=list[RequestInput])
+    used_by: list[str] = field(default_factory=list[str])
 
     @property
     def resource(self) -> Resource[Any] | None:

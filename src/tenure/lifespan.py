@@ -15,7 +15,7 @@ from tenure.fastapi.application import Application
 from tenure.resources import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 
     from tenure.resources import Resource
 
@@ -96,7 +96,7 @@ def lifespan(
 
 
 @asynccontextmanager
-async def _run(app: FastAPI, mine: Callable[..., Any] | None, also: Sequence[Resource[Any]]) -> AsyncIterator[State]:
+async def _run(app: FastAPI, mine: Callable[..., Any] | None, also: Sequence[Resource[Any]]) -> AsyncGenerator[State]:
     if not isinstance(app, FastAPI):
         msg = f"tenure's lifespan was given {app!r}, which is not a FastAPI app"
         raise DeclarationError(msg, hint="give it to the outermost FastAPI app, `FastAPI(lifespan=lifespan)`")
@@ -111,7 +111,7 @@ async def _run(app: FastAPI, mine: Callable[..., Any] | None, also: Sequence[Res
 
 
 @asynccontextmanager
-async def running(app: FastAPI | None = None, *, also: Sequence[Resource[Any]] = ()) -> AsyncIterator[Scope]:
+async def running(app: FastAPI | None = None, *, also: Sequence[Resource[Any]] = ()) -> AsyncGenerator[Scope]:
     """
     Run an app outside of a server, as a script, a worker or a test does; without an app, only the resources of `also`.
 
@@ -140,7 +140,7 @@ async def running(app: FastAPI | None = None, *, also: Sequence[Resource[Any]] =
 
 
 @contextmanager
-def override(app: FastAPI, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> Iterator[None]:
+def override(app: FastAPI, overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> Generator[None]:
     """
     Replace dependencies of an app for a block, as its `dependency_overrides` do, and put back what was there before.
 

@@ -211,9 +211,11 @@ class Lifetime:
         """
         began = perf_counter()
         self.state = "starting"
+        starts: dict[asyncio.Task[None], Tenant] = {}
         try:
             async with asyncio.TaskGroup() as group:
-                starts = {group.create_task(tenant.start()): tenant for tenant in self.tenants.values()}
+                for tenant in self.tenants.values():
+                    starts[group.create_task(tenant.start())] = tenant
         except BaseException as failure:
             close_errors = await uninterrupted(self._close_all())
             if isinstance(failure, BaseExceptionGroup):

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+WORKING_FOLDER = Path.cwd()
+"""Where the program was started, as far as is known; asking again would block the event loop."""
+
 CONNECTION = "tenure_connection"
 """The parameter by which FastAPI hands a resource the request or websocket that it is solved for."""
 
@@ -224,20 +227,20 @@ def name_of(call: Callable[..., Any]) -> str:
 
 
 def location_of(call: Callable[..., Any]) -> str:
-    """Give ``file:line`` of a factory or dependency, relative to the working folder where it lies below that."""
+    """Give ``file:line`` of a factory or dependency, relative to the working folder, or its module."""
     if isinstance(call, Resource):
         call = call.factory
     while isinstance(call, partial):
         call = call.func
-    target = inspect.unwrap(call)
-    if not (inspect.isroutine(target) or inspect.isclass(target)):
-        target = type(target)
-    try:
-        file, line = inspect.getsourcefile(target) or inspect.getfile(target), inspect.getsourcelines(target)[1]
-    except (OSError, TypeError):  # built in, or made where no source is kept
+    target: Any = inspect.unwrap(call)
+    written: Any = target if inspect.isroutine(target) else vars(type(target)).get("__call__")
+    if inspect.isclass(target):
+        written = vars(target).get("__init__")
+    code = getattr(written, "__code__", None)  # known without reading the source, which would block the event loop
+    if code is None:
         return str(getattr(target, "__module__", "unknown"))
-    path = Path(file)
-    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}:{line}"
+    path = Path(code.co_filename)
+    return f"{path.relative_to(WORKING_FOLDER) if path.is_relative_to(WORKING_FOLDER) else path}:{code.co_firstlineno}"
 
 
 def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Annotated, Any, Self, assert_type
 
@@ -68,14 +68,14 @@ def from_function() -> Pool:
 
 @scoped("app")
 @asynccontextmanager
-async def from_async_context_manager() -> AsyncIterator[Pool]:
+async def from_async_context_manager() -> AsyncGenerator[Pool]:
     """Yield once."""
     yield Pool()
 
 
 @scoped("app")
 @contextmanager
-def from_context_manager() -> Iterator[Pool]:
+def from_context_manager() -> Generator[Pool]:
     """Yield once."""
     yield Pool()
 
@@ -132,7 +132,7 @@ assert_type(requests.value, int)
 # --- the three ways in ------------------------------------------------------------------------------------------------
 
 
-async def mine(_app: FastAPI, pool: Annotated[Pool, Depends(from_function)]) -> AsyncIterator[dict[str, Pool]]:
+async def mine(_app: FastAPI, pool: Annotated[Pool, Depends(from_function)]) -> AsyncGenerator[dict[str, Pool]]:
     """Run inside of tenure's lifespan."""
     yield {"pool": pool}
 

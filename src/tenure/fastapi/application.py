@@ -20,7 +20,7 @@ from tenure.resources import Resource
 from tenure.scopes import outlives_requests
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 
     from fastapi import FastAPI
     from starlette.requests import HTTPConnection
@@ -66,7 +66,7 @@ class Application:
         return self.lifetime.here
 
     @asynccontextmanager
-    async def run(self) -> AsyncIterator[None]:
+    async def run(self) -> AsyncGenerator[None]:
         """
         Start everything, and close it at the end.
 
@@ -133,7 +133,7 @@ class Application:
         return await self._started(self._discovery.stand_ins.get(resource, resource))
 
     @asynccontextmanager
-    async def open(self, resource: Resource[Any]) -> AsyncIterator[Any]:
+    async def open(self, resource: Resource[Any]) -> AsyncGenerator[Any]:
         """Open a resource, and whatever shorter-lived it needs, for one block outside of a request."""
         self.lifetime.check(resource.name)
         async with AsyncExitStack() as stack:

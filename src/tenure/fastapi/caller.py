@@ -28,7 +28,6 @@ def caller_of(frame: FrameType | None) -> Caller:
     known = frame.f_locals
     dependant = known.get("sub_dependant")
     key = known.get("sub_dependant_cache_key") or getattr(dependant, "cache_key", None)
-    match key:
-        case (_, tuple(scopes), *_):
-            return Caller(bool(getattr(dependant, "use_cache", True)), tuple(map(str, scopes)))
-    return Caller(bool(getattr(dependant, "use_cache", True)))
+    use_cache = bool(getattr(dependant, "use_cache", True))
+    scopes = key[1] if isinstance(key, tuple) and len(key) > 1 else ()
+    return Caller(use_cache, tuple(map(str, scopes)) if isinstance(scopes, tuple) else ())

@@ -91,7 +91,7 @@ def _taken(parameter: Parameter) -> Dependency | RequestInput | None:
 
 def uses_security_scopes(call: Callable[..., Any], overrides: Mapping[Any, Callable[..., Any]]) -> bool:
     """Tell whether what a dependency gives may depend on the scopes that `Security(…, scopes=[…])` asks for."""
-    seen, queue = set(), [call]
+    seen, queue = set[int](), [call]
     while queue:
         here = queue.pop()
         here = overrides.get(here, here)

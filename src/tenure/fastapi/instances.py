@@ -12,7 +12,7 @@ from tenure.errors import UnsupportedFastAPI
 from tenure.factories import made, opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable, Mapping
+    from collections.abc import AsyncGenerator, Hashable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from starlette.requests import HTTPConnection
@@ -78,7 +78,7 @@ def _cleanup_scope(connection: HTTPConnection, request_stack: AsyncExitStack) ->
 
 
 @asynccontextmanager
-async def _closed_in_peace(context: AbstractAsyncContextManager[Any], cleanup: CancelScope) -> AsyncIterator[Any]:
+async def _closed_in_peace(context: AbstractAsyncContextManager[Any], cleanup: CancelScope) -> AsyncGenerator[Any]:
     """Shield a close from the cancellation that brought it about."""
     shielded_before = cleanup.shield
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,7 @@ def overrides_of(app: FastAPI, mounted: list[FastAPI]) -> dict[Call, Call]:
 
 
 @contextmanager
-def in_force(apps: list[FastAPI], stand_ins: Mapping[Resource[Any], Resource[Any]]) -> Iterator[None]:
+def in_force(apps: list[FastAPI], stand_ins: Mapping[Resource[Any], Resource[Any]]) -> Generator[None]:
     """Let started stand-ins answer for what they replace, and mounted apps see those of the first, the outer."""
     replaced = [
         (each.dependency_overrides, call, each.dependency_overrides[call], stand_in)
