@@ -1,0 +1,68 @@
+# Everything a person or CI does here; `make` lists it. Python 3.11 or newer and make are all it takes.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+HOST ?= 127.0.0.1
+PORT ?= 8000
+WORKERS ?= 1
+# Tests that run at once; each of these runs a PostgreSQL of its own.
+JOBS ?= 2
+# What `make test` passes on to pytest, such as ARGS="tests/core -k counter".
+ARGS ?=
+
+VENV := .venv/bin/python -m
+PINS := pyproject.toml examples/roster/pyproject.toml requirements/installer.txt scripts/environment
+
+.PHONY: help
+help: ## List what can be done
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
+
+.PHONY: run
+run: .venv/run.stamp ## Run examples/roster on 127.0.0.1:8000 (HOST=, PORT=, WORKERS=)
+	@exec $(VENV) uvicorn roster.main:app --host $(HOST) --port $(PORT) $(if $(filter-out 1,$(WORKERS)),--workers $(WORKERS))
+
+.PHONY: test
+test: .venv/dev.stamp ## Run every test, the documentation's examples too, and measure coverage (ARGS=, JOBS=)
+	@$(VENV) coverage erase
+	@$(VENV) coverage run -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	@$(VENV) coverage combine --quiet
+	@$(VENV) coverage report $(if $(ARGS),--fail-under=0)
+
+.PHONY: docs
+docs: .venv/dev.stamp ## Run the examples in README.md and docs/ as tests
+	@$(VENV) pytest README.md docs tests/docs
+
+.PHONY: lint
+lint: .venv/dev.stamp ## Check style, format and layers
+	@$(VENV) ruff check
+	@$(VENV) ruff format --check
+	@.venv/bin/lint-imports --no-cache --no-logo
+
+.PHONY: types
+types: .venv/dev.stamp ## Check types with mypy and pyright, both strict
+	@$(VENV) mypy
+	@$(VENV) pyright
+
+.PHONY: compat
+compat: .venv/dev.stamp ## Test the core on old and new versions of FastAPI and Python
+	@tests/compat/run
+
+.PHONY: bench
+bench: .venv/dev.stamp ## Measure beside the peers
+	@test -d benchmarks || { echo "There are no benchmarks yet: they come with a later change."; exit 1; }
+	@$(VENV) benchmarks
+
+.PHONY: pins
+pins: .venv/dev.stamp ## Pin the newest versions of what pyproject.toml asks for
+	@scripts/pins
+
+# The larger set contains the smaller.
+.venv/dev.stamp: requirements/dev.txt requirements/run.txt $(PINS)
+	@scripts/environment dev
+	@touch .venv/run.stamp $@
+
+.venv/run.stamp: requirements/run.txt $(PINS)
+	@scripts/environment run
+	@touch $@
