@@ -71,7 +71,9 @@ def documented_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 async def _fill(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
-    await connection.execute("CREATE TABLE users (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, username text UNIQUE)")
+    await connection.execute(
+        "CREATE TABLE users (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, username text UNIQUE)"
+    )
     await connection.execute("INSERT INTO users (username) VALUES ('ada'), ('grace'), ('linus')")
     await connection.close()
 
