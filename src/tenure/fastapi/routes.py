@@ -46,6 +46,7 @@ def _walk(routes: Sequence[BaseRoute], prefix: str, found: Routes, outer: list[F
     for context in _flat(routes):
         # Included routers stand in newer versions as they are, with their routes in an effective form beside them.
         route: Any = getattr(context, "_effective_route", context)
+        route = getattr(route, "starlette_route", None) or route
         original: Any = getattr(context, "original_route", route)
         if isinstance(original, APIRoute):
             methods = ",".join(sorted(route.methods or ()))
