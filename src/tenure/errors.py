@@ -36,6 +36,7 @@ Each class has one code, and each code has a section in ``docs/errors.md``.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
@@ -150,6 +151,11 @@ class PlanError(TenureError):
         count = len(findings)
         super().__init__(f"{count} error{'s' * (count != 1)} in {total} dependenc{'y' if total == 1 else 'ies'}")
         self.findings = tuple(findings)
+        self.total = total
+
+    def __reduce__(self) -> tuple[partial[PlanError], tuple[tuple[Finding, ...]]]:
+        """Pickle by what it was made of, so that it crosses a process pool."""
+        return partial(type(self), total=self.total), (self.findings,)
 
     def __str__(self) -> str:
         """Render each finding, then one line that counts them."""
@@ -196,6 +202,10 @@ class CloseFailed(TenureError, ExceptionGroup[CloseError]):
     def __init__(self, errors: Sequence[CloseError]) -> None:  # the group itself keeps the message, read-only
         self.path = tuple(line for error in errors for line in (error.message, *error.path))
         self.hint = ""
+
+    def __reduce__(self) -> tuple[type[CloseFailed], tuple[tuple[CloseError, ...]]]:
+        """Pickle by what it was made of, so that it crosses a process pool."""
+        return type(self), (self.exceptions,)  # type: ignore[return-value] # a group's members are of its kind
 
     def derive(self, errors: Sequence[CloseError]) -> CloseFailed:  # type: ignore[override]
         """Make a group of the same kind from a part of its errors, as `split` and `subgroup` need."""

@@ -17,7 +17,7 @@ from tenure.errors import (
 )
 from tenure.factories import Kind, kind_of
 from tenure.resources import Resource, location_of, name_of
-from tenure.scopes import SCOPES, SERVED, Scope, may_hold, outlives_requests
+from tenure.scopes import SCOPES, SERVED, ScopeName, may_hold, outlives_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -88,7 +88,7 @@ class Node:
         """Whether it is a resource that lives longer than a request."""
         return self.resource is not None and outlives_requests(self.resource.scope)
 
-    def lifetime(self, need: Need | None = None) -> Scope | None:
+    def lifetime(self, need: Need | None = None) -> ScopeName | None:
         """How long its value lives where `need` takes it: nothing for a plain function, which keeps nothing open."""
         if self.resource is not None:
             return self.resource.scope
@@ -169,8 +169,7 @@ class Graph:
 
         Raises:
             PlanError: Something holds what lives shorter than itself, needs itself, shares its name, asks for data
-            that it cannot
-                have, or has a scope that nothing serves. All of it is in one report.
+                that it cannot have, or has a scope that nothing serves. All of it is in one report.
         """
         findings = list(self._findings())
         if findings:
@@ -230,7 +229,7 @@ class Graph:
                     hint='give each a name of its own, `@scoped("app", name="…")`',
                 )
 
-    def _missing_engine(self, node: Node, scope: Scope) -> MissingEngine:
+    def _missing_engine(self, node: Node, scope: ScopeName) -> MissingEngine:
         return MissingEngine(
             f"`{node.name}` has the scope `{scope}`, which has no engine here",
             path=[*_drawn([node]), *_used_by(self.users(node))],
@@ -247,7 +246,7 @@ class Graph:
                 if scope in scopes and scope != "function":
                     yield from self._held_too_long(node, scope)
 
-    def _held_too_long(self, holder: Node, scope: Scope) -> Iterator[Finding]:
+    def _held_too_long(self, holder: Node, scope: ScopeName) -> Iterator[Finding]:
         seen, stack = {holder}, [[holder]]
         while stack:
             chain = stack.pop()
@@ -263,7 +262,7 @@ class Graph:
                     seen.add(need.node)  # plain: whatever it takes is held by the holder
                     stack.append([*chain, need.node])
 
-    def _captive(self, chain: list[Node], scope: Scope, held: Scope) -> CaptiveDependency:
+    def _captive(self, chain: list[Node], scope: ScopeName, held: ScopeName) -> CaptiveDependency:
         holder, captive = chain[0], chain[-1]
         taken = captive.request_inputs[:1] if outlives_requests(scope) else []
         cure = f"take `{captive.name}` where `{holder.name}` is used"
@@ -275,7 +274,7 @@ class Graph:
             hint=f'{cure}, or give `{captive.name}` the scope "{scope}"',
         )
 
-    def _wants_request(self, chain: list[Node], scope: Scope, taken: RequestInput) -> RequestData:
+    def _wants_request(self, chain: list[Node], scope: ScopeName, taken: RequestInput) -> RequestData:
         owner = chain[-1]
         return RequestData(
             f"{scope}-scoped `{chain[0].name}` asks for request data: "

@@ -223,7 +223,8 @@ class Lifetime:
             _log(close_errors)
             raise
         self.state = "ready"
-        logger.info("%d resources ready in %.3f s", len(self.tenants), perf_counter() - began)
+        count = len(self.tenants)
+        logger.info("%d resource%s ready in %.3f s", count, "s" * (count != 1), perf_counter() - began)
 
     def _start_failed(self, starts: dict[asyncio.Task[None], Tenant], close_errors: list[CloseError]) -> StartFailed:
         failed = [

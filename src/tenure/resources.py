@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from tenure import belonging
 from tenure.errors import CalledDirectly, DeclarationError, DependencyCycle
 from tenure.factories import Kind, kind_of
-from tenure.scopes import SCOPES, Scope, outlives_requests
+from tenure.scopes import SCOPES, ScopeName, outlives_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -50,13 +50,14 @@ class Resource(Generic[T_co]):
         name: What logs and errors call it, the factory's name unless given.
         start_timeout: Seconds that the start may take before it counts as failed.
         close_timeout: Seconds that the close may take before it is cancelled, and then left behind.
+        declared_at: ``file:line`` of the declaration where that is not the factory's, as for a counter.
     """
 
     def __init__(
         self,
         factory: Callable[..., Any],
         *,
-        scope: Scope,
+        scope: ScopeName,
         name: str | None = None,
         start_timeout: float = 30,
         close_timeout: float = 10,
@@ -71,11 +72,12 @@ class Resource(Generic[T_co]):
             msg = f"start_timeout={start_timeout} and close_timeout={close_timeout} must be above 0 seconds"
             raise DeclarationError(msg)
         self.factory = factory
-        self.scope: Scope = scope
+        self.scope: ScopeName = scope
         self.explicit_name = name
         self.start_timeout = start_timeout
         self.close_timeout = close_timeout
         self.kind: Kind = kind_of(factory)
+        self.declared_at: str | None = None
         self._method_name: str | None = None
         self._connection_parameter: str | None = None
         self._is_no_cycle = False
@@ -158,8 +160,8 @@ class Resource(Generic[T_co]):
 class Scoped:
     """What `scoped(...)` gives: it takes the factory. Its overloads tell a type checker what the value is."""
 
-    def __init__(self, scope: Scope, name: str | None, start_timeout: float, close_timeout: float) -> None:
-        self._scope: Scope = scope
+    def __init__(self, scope: ScopeName, name: str | None, start_timeout: float, close_timeout: float) -> None:
+        self._scope: ScopeName = scope
         self._name = name
         self._start_timeout = start_timeout
         self._close_timeout = close_timeout
@@ -193,7 +195,9 @@ class Scoped:
         )
 
 
-def scoped(scope: Scope, *, name: str | None = None, start_timeout: float = 30, close_timeout: float = 10) -> Scoped:
+def scoped(
+    scope: ScopeName, *, name: str | None = None, start_timeout: float = 30, close_timeout: float = 10
+) -> Scoped:
     """
     Say how long a dependency lives and how far it reaches.
 
@@ -203,10 +207,9 @@ def scoped(scope: Scope, *, name: str | None = None, start_timeout: float = 30, 
 
     Args:
         scope: ``"function"``: one value for each call of a handler, closed after the answer is serialised and before
-        its first
-            byte is sent. ``"request"``: one for each request, closed after the answer, streamed body and background
-            tasks. ``"app"``: one for each app, process and event loop, started before the first request and closed
-            after the last.
+            its first byte is sent. ``"request"``: one for each request, closed after the answer, streamed body and
+            background tasks. ``"app"``: one for each app, process and event loop, started before the first request and
+            closed after the last.
         name: What logs and errors call it, and unique within an app; the factory's name unless given.
         start_timeout: Seconds that an app-scoped start may take.
         close_timeout: Seconds that an app-scoped close may take.
@@ -229,6 +232,8 @@ def name_of(call: Callable[..., Any]) -> str:
 def location_of(call: Callable[..., Any]) -> str:
     """Give ``file:line`` of a factory or dependency, relative to the working folder, or its module."""
     if isinstance(call, Resource):
+        if call.declared_at is not None:
+            return call.declared_at
         call = call.factory
     while isinstance(call, partial):
         call = call.func
@@ -239,8 +244,13 @@ def location_of(call: Callable[..., Any]) -> str:
     code = getattr(written, "__code__", None)  # known without reading the source, which would block the event loop
     if code is None:
         return str(getattr(target, "__module__", "unknown"))
-    path = Path(code.co_filename)
-    return f"{path.relative_to(WORKING_FOLDER) if path.is_relative_to(WORKING_FOLDER) else path}:{code.co_firstlineno}"
+    return place(code.co_filename, code.co_firstlineno)
+
+
+def place(file: str, line: int) -> str:
+    """Give ``file:line``, relative to the working folder where it lies below that."""
+    path = Path(file)
+    return f"{path.relative_to(WORKING_FOLDER) if path.is_relative_to(WORKING_FOLDER) else path}:{line}"
 
 
 def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:

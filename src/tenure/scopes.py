@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-Scope: TypeAlias = Literal["function", "request", "app", "host", "cluster"]
+ScopeName: TypeAlias = Literal["function", "request", "app", "host", "cluster"]
 """How long a dependency lives and how far it reaches; each scope lives longer than the one before it."""
 
-SCOPES: tuple[Scope, ...] = get_args(Scope)
+SCOPES: tuple[ScopeName, ...] = get_args(ScopeName)
 
-SERVED: frozenset[Scope] = frozenset({"function", "request", "app"})
+SERVED: frozenset[ScopeName] = frozenset({"function", "request", "app"})
 """The scopes that need no engine: FastAPI's request or the app's own process holds what lives in them."""
 
 _RANK = {scope: rank for rank, scope in enumerate(SCOPES)}
 
 
-def may_hold(holder: Scope, held: Scope) -> bool:
+def may_hold(holder: ScopeName, held: ScopeName) -> bool:
     """Tell whether something of scope `holder` may keep something of scope `held`: only what lives as long."""
     return _RANK[held] >= _RANK[holder]
 
 
-def outlives_requests(scope: Scope) -> bool:
+def outlives_requests(scope: ScopeName) -> bool:
     """Tell whether a scope is wider than a request, so that nothing in it can see one."""
     return _RANK[scope] > _RANK["request"]

@@ -10,7 +10,7 @@ from fastapi import BackgroundTasks, Depends, FastAPI
 from fastapi.testclient import TestClient
 
 from tenure import Counter, lifespan, running
-from tenure.errors import DeclarationError, NotStarted
+from tenure.errors import DeclarationError, NotStarted, PlanError
 
 requests = Counter("requests", scope="app")
 Requests = Annotated[Counter, Depends(requests)]
@@ -81,3 +81,12 @@ def test_a_name_is_needed() -> None:
     """A counter without a name is refused."""
     with pytest.raises(DeclarationError, match="a counter needs a name"):
         Counter("", scope="app")
+
+
+def test_findings_name_the_line_of_the_declaration() -> None:
+    """Two counters of one name are refused with the lines on which the user declared them."""
+    first, second = Counter("visits", scope="app"), Counter("visits", scope="app")
+    with pytest.raises(PlanError) as caught, TestClient(FastAPI(lifespan=lifespan(also=[first, second]))):
+        pytest.fail("it started")
+    places = [line.split()[-1] for line in caught.value.findings[0].path if "test_counter.py" in line]
+    assert places == [first.declared_at, second.declared_at]

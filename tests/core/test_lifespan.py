@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -15,6 +16,9 @@ from fastapi.testclient import TestClient
 from tenure import Resource, Scope, lifespan, override, running, scoped
 from tenure.errors import (
     AlreadyClosed,
+    CaptiveDependency,
+    CloseError,
+    CloseFailed,
     DeclarationError,
     NotRunning,
     NotStarted,
@@ -23,6 +27,7 @@ from tenure.errors import (
     OverrideError,
     PlanError,
     RequestData,
+    StartFailed,
     TenureError,
 )
 
@@ -369,3 +374,15 @@ async def test_importing_and_declaring_opens_nothing() -> None:
     app.get("/")(lambda pool=Depends(resource): None)
     assert (os.listdir("/proc/self/fd"), os.listdir("/proc/self/task")) == before
     assert log == []
+
+
+def test_errors_cross_a_process_pool() -> None:
+    """Every kind of error survives pickling with all that it says."""
+    errors = [
+        PlanError([CaptiveDependency("a needs b", path=["a", "b"], hint="do not")], total=2),
+        CloseFailed([CloseError("`a` failed to close", path=["here"])]),
+        StartFailed("`a` did not start", hint="wait", close_errors=[CloseError("`b` failed")]),
+        NotStarted("`a` was used", hint="start it"),
+    ]
+    copies = pickle.loads(pickle.dumps(errors))  # noqa: S301 (made on the line above)
+    assert [str(error) for error in copies] == [str(error) for error in errors]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from copy import copy
 from typing import TYPE_CHECKING
 
 from tenure.errors import DeclarationError, NotStarted
-from tenure.resources import Resource
+from tenure.resources import Resource, place
 from tenure.state.stores.memory import MemoryNumber
 
 if TYPE_CHECKING:
-    from tenure.scopes import Scope
+    from tenure.scopes import ScopeName
 
 
 class Counter(Resource["Counter"]):
@@ -34,7 +35,7 @@ class Counter(Resource["Counter"]):
         DeclarationError: The name is empty, or the scope ends with a request.
     """
 
-    def __init__(self, name: str, *, scope: Scope) -> None:
+    def __init__(self, name: str, *, scope: ScopeName) -> None:
         if not name:
             msg = "a counter needs a name"
             raise DeclarationError(msg, hint='write `Counter("requests", scope="app")`')
@@ -43,6 +44,8 @@ class Counter(Resource["Counter"]):
             raise DeclarationError(msg, hint='share it in the process: `scope="app"`')
         self._number: MemoryNumber | None = None
         super().__init__(self._begin, scope=scope, name=name)
+        declaration = sys._getframe(1)  # noqa: SLF001 (the line that findings are to name)
+        self.declared_at = place(declaration.f_code.co_filename, declaration.f_lineno)
         self.__doc__ = type(self).__doc__
 
     async def _begin(self) -> Counter:
