@@ -63,7 +63,7 @@ async def test_it_counts_down_as_well() -> None:
         assert (counter.add(5), counter.add(-7), counter.value) == (5, -2, -2)
 
 
-@pytest.mark.parametrize("use", [lambda: requests.add(), lambda: requests.value])
+@pytest.mark.parametrize("use", [requests.add, lambda: requests.value])
 def test_the_declaration_itself_counts_nothing(use: Any) -> None:
     """Used without being injected, a counter says how to get the one that counts."""
     with pytest.raises(NotStarted, match=r"inject it: `Annotated\[Counter, Depends\(requests\)\]`"):

@@ -33,7 +33,7 @@ class Log(list[str]):
     def resource(self, name: str = "pool", *needs: Resource[Any]) -> Resource[Pool]:
         """Declare an app-scoped resource that notes its start and its end."""
 
-        async def factory(**_needed: Any) -> AsyncIterator[Pool]:  # noqa: ANN401
+        async def factory(**_needed: Any) -> AsyncIterator[Pool]:
             self.append(f"open {name}")
             yield Pool()
             self.append(f"close {name}")
@@ -222,7 +222,7 @@ def test_a_mount_inside_an_included_router(log: Log) -> None:
 class Passing:
     """A middleware of the plainest kind."""
 
-    def __init__(self, app: Any) -> None:  # noqa: ANN401
+    def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -255,7 +255,7 @@ def test_ways_to_mount(log: Log, around: Callable[[FastAPI], Any]) -> None:
     assert log == ["open pool", "close pool"]
 
 
-async def passed_on(request: Request, call_next: Callable[[Request], Any]) -> Any:  # noqa: ANN401
+async def passed_on(request: Request, call_next: Callable[[Request], Any]) -> Any:
     """Pass on what comes."""
     return await call_next(request)
 
@@ -416,7 +416,7 @@ class Counted:
         self.reads += 1
         return self._signature
 
-    async def __call__(self, **_needed: Any) -> Pool:  # noqa: ANN401
+    async def __call__(self, **_needed: Any) -> Pool:
         """Make a value."""
         return Pool()
 

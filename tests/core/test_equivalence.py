@@ -200,7 +200,7 @@ class Built:
     def add_handler(self) -> None:
         """Add the one handler."""
 
-        async def handler(tasks: BackgroundTasks, **taken: Any) -> Any:  # noqa: ANN401
+        async def handler(tasks: BackgroundTasks, **taken: Any) -> Any:
             self.log.append(("handles", taken))
             go_wrong(self.design.handler, "")
             if self.design.handler == "has a background task":
@@ -243,7 +243,7 @@ def outcome(built: Built) -> tuple[Any, Log]:
         return [attempt(client, built.design) for _ in range(2)], built.log
 
 
-def attempt(client: TestClient, design: Design) -> Any:  # noqa: ANN401
+def attempt(client: TestClient, design: Design) -> Any:
     """Send one request, and give the answer or the error of the server."""
     try:
         if design.websocket:

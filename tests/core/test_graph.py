@@ -101,7 +101,7 @@ async def transaction(connection: Annotated[str, Depends(connection)]) -> AsyncI
     yield connection
 
 
-def holding(scope: Any, taken: Callable[..., Any], how: Any = None) -> Resource[str]:  # noqa: ANN401
+def holding(scope: Any, taken: Callable[..., Any], how: Any = None) -> Resource[str]:
     """Make a resource that takes one dependency."""
 
     async def holder(it: str = Depends(taken, scope=how)) -> AsyncIterator[str]:
@@ -220,7 +220,7 @@ def test_a_cycle_of_app_scoped_resources_is_refused() -> None:
 
 
 @pytest.mark.parametrize("scope", ["app", "request", "function"])
-def test_an_override_that_needs_what_it_replaces_is_refused(scope: Any) -> None:  # noqa: ANN401
+def test_an_override_that_needs_what_it_replaces_is_refused(scope: Any) -> None:
     """FastAPI would call such an override from itself without end; the plan says so before the first request."""
     real = scoped(scope, name="real")(lambda: "real")
 

@@ -42,8 +42,11 @@ class Design:
     overrides: dict[int, Declaration] = field(default_factory=dict)
 
     def effective(self) -> Design:
-        """Give the design with its overrides: one of a started resource is started unless it needs a request, any other is plain."""
-        changed = [replace(self.overrides[n], scope=None) if n in self.overrides else d for n, d in enumerate(self.declarations)]
+        """Give the design with its overrides: one of a started resource starts if it needs no request."""
+        changed = [
+            replace(self.overrides[n], scope=None) if n in self.overrides else d
+            for n, d in enumerate(self.declarations)
+        ]
 
         def needs_request(number: int, seen: frozenset[int]) -> bool:
             here = changed[number]
@@ -52,7 +55,9 @@ class Design:
             below = (needs_request(taken, seen | {number}) for taken, _ in here.takes)
             return here.scope is not None or here.reads_header or any(below)
 
-        started = [n for n in self.overrides if self.declarations[n].scope == "app" and not needs_request(n, frozenset())]
+        started = [
+            n for n in self.overrides if self.declarations[n].scope == "app" and not needs_request(n, frozenset())
+        ]
         for number in started:
             changed[number] = replace(changed[number], scope="app")
         return Design(tuple(changed), self.routes)
@@ -137,10 +142,10 @@ def reachable(design: Design) -> set[int]:
 def circular(design: Design) -> set[int]:
     """Give everything that needs itself."""
     below = {number: {target for target, _ in design.declarations[number].takes} for number in reachable(design)}
-    for middle in below:
+    for middle, through in below.items():
         for needed in below.values():
             if middle in needed:
-                needed |= below[middle]  # noqa: PLW2901 (the set itself)
+                needed |= through  # noqa: PLW2901 (the set itself)
     return {number for number, needed in below.items() if number in needed}
 
 
@@ -239,7 +244,7 @@ class Built:
     ) -> Callable[..., Any]:
         """Give a function a signature that takes dependencies, which may be declared later."""
 
-        def call(**taken: Any) -> Any:  # noqa: ANN401
+        def call(**taken: Any) -> Any:
             return function(**taken)
 
         target: Any = call if function == self.answer else function
@@ -249,7 +254,7 @@ class Built:
         target.__signature__ = Signature(parameters)
         return target  # type: ignore[no-any-return]
 
-    def parameter(self, number: int, how: Any) -> Parameter:  # noqa: ANN401
+    def parameter(self, number: int, how: Any) -> Parameter:
         """Make the parameter that takes a dependency."""
         annotation = Annotated[Any, Depends(self.calls[number], scope=how)]
         return Parameter(f"n{number}", Parameter.KEYWORD_ONLY, annotation=annotation)

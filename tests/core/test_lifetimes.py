@@ -72,7 +72,7 @@ async def test_starts_in_order_of_need_and_closes_in_reverse() -> None:
 
 @pytest.mark.parametrize("k", range(LENGTH))
 async def test_a_start_that_fails_closes_what_had_started(k: int) -> None:
-    """A failure at any step closes every earlier one in reverse, and one error names the step and the chain to its route."""
+    """A failure at any step closes every earlier one in reverse, and one error names the step and who needed it."""
     log: list[str] = []
     app = app_of(*chain(log, broken=k))
     with pytest.raises(StartFailed) as caught:
@@ -90,7 +90,7 @@ async def test_a_start_that_fails_closes_what_had_started(k: int) -> None:
 async def test_a_start_that_takes_too_long_closes_what_had_started(k: int) -> None:
     """A start that is not done by its deadline fails as one that raises, and is itself closed."""
     log: list[str] = []
-    with pytest.raises(StartFailed, match="it was not ready after 0.05 s") as caught:
+    with pytest.raises(StartFailed, match=r"it was not ready after 0\.05 s") as caught:
         async with running(also=chain(log, broken=k, how="hang")):
             pytest.fail("it started")
     assert log == opened_up_to(k + 1)
@@ -225,9 +225,15 @@ async def test_a_close_that_swallows_its_cancellation_is_left_behind() -> None:
 
 @pytest.mark.parametrize("how", ["async", "sync"])
 def test_the_process_ends_although_a_close_never_does(how: str) -> None:
-    """A program whose resource will not close, in a coroutine or a thread, exits all the same, with the culprit named."""
+    """A program whose resource will not close, in a coroutine or a thread, exits and names the culprit."""
     close = {
-        "async": "    while True:\n        try:\n            await asyncio.Event().wait()\n        except asyncio.CancelledError:\n            pass",
+        "async": """
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+""",
         "sync": "    threading.Event().wait()",
     }[how]
     program = f"""
@@ -330,7 +336,7 @@ async def test_a_resource_that_ends_by_itself_is_refused_from_then_on(caplog: py
             tasks.create_task(worker())
             yield "consumer"
 
-    with pytest.raises(CloseFailed, match="failed to close"):
+    with pytest.raises(CloseFailed, match="failed to close"):  # noqa: PT012 (the whole life is what raises)
         async with running(also=[consumer]) as scope:
             assert await scope.get(consumer) == "consumer"
             crash.set()

@@ -4,7 +4,18 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Header, HTTPException, Query, Request, Security, WebSocket
+from fastapi import (
+    APIRouter,
+    BackgroundTasks,
+    Depends,
+    FastAPI,
+    Header,
+    HTTPException,
+    Query,
+    Request,
+    Security,
+    WebSocket,
+)
 from fastapi.requests import HTTPConnection
 from fastapi.responses import StreamingResponse
 from fastapi.security import SecurityScopes
@@ -208,7 +219,7 @@ def test_a_failing_enter_closes_what_was_entered() -> None:
 
 
 def test_factories_take_fastapi_parameters() -> None:
-    """A request-scoped factory is given headers, queries, the request and other dependencies, validated and documented."""
+    """A request-scoped factory is given headers, queries, the request and dependencies, validated and documented."""
 
     @scoped("request")
     async def tenant(
@@ -235,7 +246,7 @@ def test_factories_take_fastapi_parameters() -> None:
 
 
 def test_security_scopes_keep_instances_apart() -> None:
-    """A resource that reads security scopes is made for each set of scopes; one that does not is shared between them."""
+    """A resource that reads security scopes is made for each set of them; one that does not is shared."""
 
     @scoped("request")
     async def permissions(scopes: SecurityScopes, visit: Visit) -> tuple[list[str], int]:
@@ -270,14 +281,13 @@ def test_sync_and_async_handlers_and_factories_mix(path: str) -> None:
         log.append("-sync")
 
     app = FastAPI(lifespan=lifespan)
-    Made, Opened = Annotated[Thing, Depends(made)], Annotated[Thing, Depends(opened)]
 
     @app.get("/async")
-    async def handle(a: Made, b: Opened) -> bool:
+    async def handle(a: Annotated[Thing, Depends(made)], b: Annotated[Thing, Depends(opened)]) -> bool:
         return a is b
 
     @app.get("/sync")
-    def handle_sync(a: Made, b: Opened) -> bool:
+    def handle_sync(a: Annotated[Thing, Depends(made)], b: Annotated[Thing, Depends(opened)]) -> bool:
         return a is b
 
     with client_of(app) as client:

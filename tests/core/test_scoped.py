@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from tenure import Resource, lifespan, running, scoped
 from tenure.errors import CalledDirectly, DeclarationError
+from tests.core import annotated_later
 
 T = TypeVar("T")
 log: list[str] = []
@@ -72,6 +73,7 @@ class Callable:
     """An object that makes a value when it is called."""
 
     async def __call__(self) -> str:
+        """Make a value."""
         return "value"
 
 
@@ -106,7 +108,7 @@ MADE = [coroutine, function, Callable(), Provider("value").plain, partial(functi
 @pytest.mark.parametrize("scope", ["app", "request", "function"])
 @pytest.mark.parametrize("factory", [*OPENED, *MADE], ids=lambda f: getattr(f, "__name__", type(f).__name__))
 def test_every_kind_of_factory_serves_in_every_scope(factory: Any, scope: Any) -> None:
-    """Generators, functions, classes, methods, partials and callable objects give their value and are closed if they can be."""
+    """Generators, functions, classes, methods, partials and callable objects give their value, and are closed."""
     resource: Resource[str] = scoped(scope)(factory)
     app = FastAPI(lifespan=lifespan)
 
@@ -229,7 +231,5 @@ def test_a_resource_shows_itself() -> None:
 
 def test_string_annotations_and_aliases_work() -> None:
     """With `from __future__ import annotations`, aliases may even be declared after the factories that use them."""
-    from tests.core.annotated_later import app
-
-    with TestClient(app) as client:
+    with TestClient(annotated_later.app) as client:
         assert client.get("/", headers={"more": "5"}).json() == [2, 5]

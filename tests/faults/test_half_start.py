@@ -1,4 +1,4 @@
-"""A start that fails, is cancelled or times out at any step leaves no connection open, as PostgreSQL itself counts them."""
+"""A start that breaks at any step leaves no connection open, as PostgreSQL itself counts them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ How = Literal["fail", "cancel", "time out"]
 
 
 def pools(dsn: str, name: str, k: int, how: How, stuck: asyncio.Event) -> list[Resource[Any]]:
-    """Make five pools of two connections, each of which needs the one before; the one at step `k` opens and then breaks."""
+    """Make five pools of two connections, each needing the one before; the one at step `k` opens, then breaks."""
     made: list[Resource[Any]] = []
 
     def add(step: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from processes import Worker, gone, until
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ import anyio
 import asyncpg
 import psycopg
 import pytest
-from processes import Worker, alive, gone, parent, readable, until
-from services import Database
 from sqlalchemy import create_engine, text
 
+from processes import Worker, alive, gone, parent, readable, until
+from services import Database
 from tenure.errors import HostServiceError, NoPostgres
 from tenure.host import EmbeddedPostgres
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from processes import Worker, alive, gone, parent, until
 from services import Answering, Broken, Deaf, Endless, Slow, Unprepared
-
 from tenure.errors import HostServiceError
 from tenure.host import Service
 

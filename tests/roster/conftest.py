@@ -66,7 +66,7 @@ async def scope(server: EmbeddedPostgres) -> AsyncIterator[Scope]:
 
 
 @pytest.fixture
-async def client(scope: Scope) -> AsyncIterator[httpx.AsyncClient]:  # noqa: ARG001 (it runs meanwhile)
+async def client(scope: Scope) -> AsyncIterator[httpx.AsyncClient]:
     """Make a client of the running app; a mistake in the app is answered, not raised."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://roster") as client:
