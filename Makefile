@@ -47,7 +47,7 @@ types: .venv/dev.stamp ## Check types with mypy and pyright, both strict
 
 .PHONY: compat
 compat: .venv/dev.stamp ## Test the core on old and new versions of FastAPI and Python
-	@tests/compat/run
+	@.venv/bin/python tests/compat/run
 
 .PHONY: bench
 bench: .venv/dev.stamp ## Measure beside the peers

@@ -141,7 +141,7 @@ class Lifetime:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._process = os.getpid()
-        self._loop = asyncio.get_running_loop()
+        self._loop = _asyncio_loop()
         self.state: State = "declared"
         self.tenants: dict[Node, Tenant] = {}
         for node in graph.started():
@@ -278,6 +278,14 @@ def _told(error: BaseException | None) -> tuple[str, tuple[str, ...], str]:
     if isinstance(error, TenureError):
         return error.message, error.path, error.hint
     return (str(error) if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"), (), ""
+
+
+def _asyncio_loop() -> asyncio.AbstractEventLoop:
+    loop = _loop()
+    if loop is None:
+        msg = "the app was started outside of asyncio"
+        raise NotStarted(msg, hint="run it in an asyncio event loop, as uvicorn does; trio is not served")
+    return loop
 
 
 def _loop() -> asyncio.AbstractEventLoop | None:

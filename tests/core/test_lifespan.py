@@ -391,3 +391,10 @@ def test_errors_cross_a_process_pool() -> None:
     ]
     copies = pickle.loads(pickle.dumps(errors))  # noqa: S301 (made on the line above)
     assert [str(error) for error in copies] == [str(error) for error in errors]
+
+
+def test_a_start_outside_of_asyncio_is_refused() -> None:
+    """Driven by something that is no asyncio loop, the start says so at once."""
+    start = running(also=[pool]).__aenter__()
+    with pytest.raises(NotStarted, match="the app was started outside of asyncio"):
+        start.send(None)  # type: ignore[attr-defined] # what an event loop does with a coroutine
