@@ -21,6 +21,7 @@ help: ## List what can be done
 
 .PHONY: run
 run: .venv/run.stamp ## Run examples/roster on 127.0.0.1:8000 (HOST=, PORT=, WORKERS=)
+	@.venv/bin/python scripts/port $(HOST) $(PORT)
 	@exec $(VENV) uvicorn roster.main:app --host $(HOST) --port $(PORT) $(if $(filter-out 1,$(WORKERS)),--workers $(WORKERS))
 
 .PHONY: test

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,9 +15,9 @@ import pytest
 from tests.roster.service import Service
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tenure.host.postgres import EmbeddedPostgres
+
+PROJECT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.timeout(180)  # real processes, on a machine that may be busy
 
@@ -105,3 +108,19 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, database: str) -> None:
         errors = fails(Service(tmp_path, port=port, ROSTER_DSN=database, ROSTER_SEED="false"))
     assert f"('127.0.0.1', {port}): address already in use" in errors
     assert "Application shutdown complete." in errors
+
+
+def test_make_run_says_how_to_choose_another_port() -> None:
+    """Before anything is started, `make run` says that its port is taken and how to name another."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "scripts/port", "127.0.0.1", str(port)]
+        asked = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert asked.returncode == 1
+    assert asked.stderr == (
+        f"error: port {port} of 127.0.0.1 is taken by another program\n\n"
+        f"hint: choose another: `make run PORT={port + 1}`\n"
+    )
+    assert "scripts/port $(HOST) $(PORT)" in (PROJECT / "Makefile").read_text()
