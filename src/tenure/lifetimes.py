@@ -97,7 +97,7 @@ class Tenant:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.error = None if task.cancelled() else task.exception()
-        if self.state == "ready":
+        if self.state == "ready" and not self._stop.is_set():
             logger.error("%s ended by itself while the app was running", self.node.name, exc_info=self.error)
         self.state = "closed" if self.error is None and self.state == "closing" else "failed"
 
@@ -106,24 +106,25 @@ class Tenant:
         task = self.task
         if task is None:
             return None
-        started = self.ready.done()
-        if started and self.state == "ready":
-            self._stop.set()
-            await asyncio.wait([task], timeout=self.close_timeout)
-        late = started and not task.done()
-        if not task.done():
+        failed_before = task.done()
+        self._stop.set()
+        if not self.ready.done():  # a thread that opens something cannot be interrupted, but is closed after it
+            task.cancel()
+        await asyncio.wait([task], timeout=self.close_timeout)
+        late = not task.done()
+        if late:
             task.cancel()
             await asyncio.wait([task], timeout=AFTER_CANCEL)
-        return self._close_error(task, started=started, late=late)
+        return self._close_error(task, failed_before=failed_before, late=late)
 
-    def _close_error(self, task: asyncio.Task[None], *, started: bool, late: bool) -> CloseError | None:
+    def _close_error(self, task: asyncio.Task[None], *, failed_before: bool, late: bool) -> CloseError | None:
         if not task.done():
             asyncio._unregister_task(task)  # noqa: SLF001 (or the loop's end would wait for it)
             what = "did not end after it was cancelled, and was left behind"
         elif late:
             what = f"did not close within {self.close_timeout:g} s, and was cancelled"
-        elif started and self.error is not None:
-            what = f"failed to close: {self.error!r}" if self._stop.is_set() else f"had failed: {self.error!r}"
+        elif self.ready.done() and self.error is not None:
+            what = f"had failed: {self.error!r}" if failed_before else f"failed to close: {self.error!r}"
         else:
             return None  # a start that failed is told by whoever waited for it
         error = CloseError(f"`{self.node.name}` {what}", path=[f"declared at {self.node.location}"])

@@ -351,7 +351,7 @@ async def test_a_sync_resource_that_is_too_slow_is_closed_once_it_is_open() -> N
     """A thread cannot be interrupted: what a sync factory opened after its deadline is closed, not leaked."""
     entered, closed = threading.Event(), threading.Event()
 
-    @scoped("app", start_timeout=0.05)
+    @scoped("app", start_timeout=0.05, close_timeout=0.05)
     def slow() -> Iterator[int]:
         entered.wait(10)
         try:
@@ -364,6 +364,33 @@ async def test_a_sync_resource_that_is_too_slow_is_closed_once_it_is_open() -> N
             pytest.fail("it started")
     entered.set()
     assert await asyncio.to_thread(closed.wait, 10)
+
+
+async def test_a_failed_start_waits_for_what_is_still_opening_in_a_thread() -> None:
+    """When another resource fails, one that a thread is still opening is awaited and closed, within its close deadline."""
+    log: list[str] = []
+    opening, failed = threading.Event(), threading.Event()
+
+    @scoped("app")
+    def slow() -> Iterator[int]:
+        opening.set()
+        failed.wait(10)
+        log.append("+slow")
+        yield 1
+        log.append("-slow")
+
+    @scoped("app")
+    async def broken() -> None:
+        await asyncio.to_thread(opening.wait, 10)
+        asyncio.get_running_loop().call_later(0, failed.set)
+        msg = "no"
+        raise ConnectionError(msg)
+
+    with pytest.raises(StartFailed, match="`broken` did not start") as caught:
+        async with running(also=[slow, broken]):
+            pytest.fail("it started")
+    assert log[:1] == ["+slow"]
+    assert caught.value.close_errors == ()
 
 
 def test_the_server_sees_the_failed_start() -> None:

@@ -82,7 +82,7 @@ class Unprepared(Answering):
 class Slow(Answering):
     """Never answers."""
 
-    start_timeout: ClassVar[float] = 1.0
+    start_timeout: ClassVar[float] = 6.0
 
     def argv(self) -> Sequence[str]:
         """Return the command."""
