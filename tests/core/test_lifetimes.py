@@ -367,7 +367,7 @@ async def test_a_sync_resource_that_is_too_slow_is_closed_once_it_is_open() -> N
 
 
 async def test_a_failed_start_waits_for_what_is_still_opening_in_a_thread() -> None:
-    """When another resource fails, one that a thread is still opening is awaited and closed, within its close deadline."""
+    """When one resource fails, one that a thread is still opening is awaited, within its deadline, and closed."""
     log: list[str] = []
     opening, failed = threading.Event(), threading.Event()
 
