@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tenure.cycles import cycles
 from tenure.errors import (
     CaptiveDependency,
     DependencyCycle,
@@ -187,21 +188,8 @@ class Graph:
         yield from self._wrong_connections()
 
     def _cycles(self) -> Iterator[DependencyCycle]:
-        done: set[Node] = set()
-        for root in self.nodes:
-            path: dict[Node, Iterator[Need]] = {root: iter(root.needs)} if root not in done else {}
-            while path:
-                node = next(reversed(path))
-                need = next(path[node], None)
-                if need is None:
-                    done.add(node)
-                    del path[node]
-                elif need.node in path:
-                    chain = list(path)
-                    chain = [*chain[chain.index(need.node) :], need.node]
-                    yield self._cycle(chain)
-                elif need.node not in done:
-                    path[need.node] = iter(need.node.needs)
+        for chain in cycles(self.nodes, lambda node: [need.node for need in node.needs]):
+            yield self._cycle(chain)
 
     def _cycle(self, chain: list[Node]) -> DependencyCycle:
         return DependencyCycle(

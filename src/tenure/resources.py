@@ -14,6 +14,7 @@ from fastapi.params import Depends
 from starlette.requests import HTTPConnection
 
 from tenure import belonging
+from tenure.cycles import cycles
 from tenure.errors import CalledDirectly, DeclarationError, DependencyCycle
 from tenure.factories import Kind, kind_of
 from tenure.scopes import SCOPES, ScopeName, outlives_requests
@@ -284,20 +285,16 @@ def _evaluated(factory: Callable[..., Any], parameter: Parameter) -> object:
 
 def _refuse_cycle(resource: Resource[Any]) -> None:
     """Refuse request-time dependencies that need each other: FastAPI would follow them round without end."""
-    path: dict[Callable[..., Any], Iterator[Callable[..., Any]]] = {resource: _needs(resource)}
-    done: set[Callable[..., Any]] = set()
-    while path:
-        call = next(reversed(path))
-        below = next(path[call], None)
-        if below is None:
-            done.add(call)
-            del path[call]
-        elif below in path:
-            chain = list(path)
-            raise _cycle([*chain[chain.index(below) :], below])
-        elif below not in done:
-            path[below] = _needs(below)
-    for each in done:
+    walked: list[Callable[..., Any]] = []
+
+    def needs(call: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+        walked.append(call)
+        return _needs(call)
+
+    roots: list[Callable[..., Any]] = [resource]
+    for chain in cycles(roots, needs):
+        raise _cycle(chain)
+    for each in walked:
         if isinstance(each, Resource):
             each._is_no_cycle = True  # noqa: SLF001 (its own kind)
 
