@@ -21,7 +21,8 @@ from fastapi.responses import StreamingResponse
 from fastapi.security import SecurityScopes
 from fastapi.testclient import TestClient
 
-from tenure import lifespan, scoped
+from tenure import lifespan, running, scoped
+from tenure.errors import UnsupportedFastAPI
 
 log: list[str] = []
 
@@ -359,3 +360,13 @@ def test_openapi_is_what_it_is_without_resources() -> None:
 
     plain.get("/")(index)
     assert app.openapi() == plain.openapi()
+
+
+async def test_a_fastapi_without_its_exit_stacks_is_refused() -> None:
+    """Where a request has no exit stack at the place that tenure knows, nothing is opened, and the error says why."""
+    app = FastAPI(lifespan=lifespan(also=[shared]))
+    async with running(app):
+        request = Request({"type": "http", "app": app})
+        with pytest.raises(UnsupportedFastAPI, match="`visit` has nowhere to be closed"):
+            await visit(tenure_connection=request)
+    assert log == []
