@@ -13,6 +13,7 @@ import pytest
 from sybil import Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
+from tests.roster.service import reachable_folder
 
 from tenure.host import EmbeddedPostgres
 
@@ -61,12 +62,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def documented_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def documented_database() -> Iterator[str]:
     """Run a PostgreSQL for the pages, with the table `users` of the specification, and name it in `DATABASE_URL`."""
-    with pytest.MonkeyPatch.context() as environment, EmbeddedPostgres(tmp_path_factory.mktemp("documented")) as server:
+    with reachable_folder() as folder, EmbeddedPostgres(folder / "postgres") as server:
         asyncio.run(_fill(server.dsn()))
-        environment.setenv("DATABASE_URL", server.dsn())
-        yield server.dsn()
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("DATABASE_URL", server.dsn())
+            yield server.dsn()
 
 
 async def _fill(dsn: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from tests.roster.service import reachable_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +25,9 @@ START_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def roster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def roster() -> Iterator[httpx.Client]:
     """Serve roster as `make run` does, on a port and with data of its own."""
-    folder = tmp_path_factory.mktemp("roster")
-    with socket.socket() as listening, (folder / "log").open("wb") as log:
+    with reachable_folder() as folder, socket.socket() as listening, (folder / "log").open("wb") as log:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         server = subprocess.Popen(

@@ -1,24 +1,19 @@
 """A real PostgreSQL for the tests of what goes wrong."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import asyncpg
 import pytest
 
 from tenure.host.postgres import EmbeddedPostgres
+from tests.roster.service import reachable_folder
 
 
 @pytest.fixture(scope="session")
 def dsn() -> Iterator[str]:
     """Run a server in a folder that its own user can reach."""
-    folder = Path(tempfile.mkdtemp(prefix="tenure-faults-"))
-    folder.chmod(0o755)
-    with EmbeddedPostgres(folder / "postgres") as server:
+    with reachable_folder() as folder, EmbeddedPostgres(folder / "postgres") as server:
         yield server.dsn()
-    shutil.rmtree(folder, ignore_errors=True)  # the server may still be writing its last
 
 
 async def connections(dsn: str, name: str) -> int:
