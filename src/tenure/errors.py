@@ -112,6 +112,15 @@ class DependencyCycle(Finding):
 
     code = "dependency-cycle"
 
+    def __init__(self, name: str, *, path: Sequence[str]) -> None:
+        cure = "take one of these parameters away, or let both depend on a third that holds what they share"
+        super().__init__(f"`{name}` needs itself", path=path, hint=cure)
+        self.name = name
+
+    def __reduce__(self) -> tuple[partial[DependencyCycle], tuple[str]]:
+        """Pickle by what it was made of, so that it crosses a process pool."""
+        return partial(type(self), path=self.path), (self.name,)
+
 
 class DuplicateName(Finding):
     """Two resources of one app answer to the same name."""

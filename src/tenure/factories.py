@@ -63,13 +63,14 @@ def _written_as(function: Callable[..., object]) -> Kind:
 
 def opened(
     factory: Callable[..., Any],
+    kind: Kind,
     arguments: Mapping[str, object],
     *,
     enter_in: RunSync = in_worker,
     exit_in: RunSync = in_spare_worker,
 ) -> AbstractAsyncContextManager[Any]:
     """Give an async context manager that makes a value on enter and ends it on exit; a sync factory's in threads."""
-    match kind_of(factory):
+    match kind:
         case Kind.ASYNC_GENERATOR:
             return asynccontextmanager(factory)(**arguments)
         case Kind.ASYNC_CONTEXT:
@@ -80,19 +81,23 @@ def opened(
         case Kind.CONTEXT:
             return _InThread(partial(factory, **arguments), enter_in, exit_in)
         case Kind.COROUTINE | Kind.FUNCTION:
-            return _made(factory, arguments, enter_in)
+            return _made(factory, kind, arguments, enter_in)
 
 
-async def made(factory: Callable[..., Any], arguments: Mapping[str, object], run_in: RunSync = in_worker) -> Any:  # noqa: ANN401 (any value)
+async def made(
+    factory: Callable[..., Any], kind: Kind, arguments: Mapping[str, object], run_in: RunSync = in_worker
+) -> Any:  # noqa: ANN401 (any value)
     """Make the value of a factory that has nothing to close; a sync one in a thread."""
-    if kind_of(factory) is Kind.COROUTINE:
+    if kind is Kind.COROUTINE:
         return await factory(**arguments)
     return await run_in(partial(factory, **arguments))
 
 
 @asynccontextmanager
-async def _made(factory: Callable[..., Any], arguments: Mapping[str, object], run_in: RunSync) -> AsyncGenerator[Any]:
-    yield await made(factory, arguments, run_in)
+async def _made(
+    factory: Callable[..., Any], kind: Kind, arguments: Mapping[str, object], run_in: RunSync
+) -> AsyncGenerator[Any]:
+    yield await made(factory, kind, arguments, run_in)
 
 
 class _InThread:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tenure.calls import Step, drawn, name_of
 from tenure.cycles import cycles
 from tenure.errors import (
     CaptiveDependency,
@@ -17,7 +18,7 @@ from tenure.errors import (
     WrongConnection,
 )
 from tenure.factories import Kind, kind_of
-from tenure.resources import Resource, location_of, name_of
+from tenure.resources import Resource, step_of
 from tenure.scopes import SCOPES, SERVED, ScopeName, may_hold, outlives_requests
 
 if TYPE_CHECKING:
@@ -80,9 +81,14 @@ class Node:
         return name_of(self.call)
 
     @property
+    def kind(self) -> Kind:
+        """How the value is made."""
+        return self.call.kind if isinstance(self.call, Resource) else kind_of(self.call)
+
+    @property
     def location(self) -> str:
         """``file:line`` of the factory."""
-        return location_of(self.call)
+        return step_of(self.call).place
 
     @property
     def starts_with_app(self) -> bool:
@@ -93,7 +99,7 @@ class Node:
         """How long its value lives where `need` takes it: nothing for a plain function, which keeps nothing open."""
         if self.resource is not None:
             return self.resource.scope
-        if kind_of(self.call) not in {Kind.ASYNC_GENERATOR, Kind.GENERATOR}:
+        if self.kind not in {Kind.ASYNC_GENERATOR, Kind.GENERATOR}:
             return None
         return "function" if need is not None and need.scope == "function" else "request"
 
@@ -177,26 +183,18 @@ class Graph:
             raise PlanError(findings, total=len(self.nodes))
 
     def _findings(self) -> Iterator[Finding]:
-        cycles = list(self._cycles())
-        yield from cycles
+        circles = [self._circle(chain) for chain in cycles(self.nodes, lambda node: [n.node for n in node.needs])]
+        yield from circles
         yield from self._duplicate_names()
         for node in self.nodes:
             if node.resource is not None and node.resource.scope not in SERVED:
                 yield self._missing_engine(node, node.resource.scope)
-        if not cycles:  # what is held is only defined where the walk down ends
+        if not circles:  # what is held is only defined where the walk down ends
             yield from self._captives()
         yield from self._wrong_connections()
 
-    def _cycles(self) -> Iterator[DependencyCycle]:
-        for chain in cycles(self.nodes, lambda node: [need.node for need in node.needs]):
-            yield self._cycle(chain)
-
-    def _cycle(self, chain: list[Node]) -> DependencyCycle:
-        return DependencyCycle(
-            f"`{chain[0].name}` needs itself",
-            path=[*_drawn(chain), *_used_by(self.users(chain[0]))],
-            hint="take one of these parameters away, or let both depend on a third that holds what they share",
-        )
+    def _circle(self, chain: list[Node]) -> DependencyCycle:
+        return DependencyCycle(chain[0].name, path=[*_drawn(chain), *_used_by(self.users(chain[0]))])
 
     def _duplicate_names(self) -> Iterator[DuplicateName]:
         by_name: dict[tuple[str, int, str], dict[Resource[Any], Node]] = {}
@@ -299,12 +297,7 @@ def _solved(roots: Iterable[Node]) -> Iterator[Node]:
 
 
 def _drawn(chain: Iterable[Node], *ends: str) -> list[str]:
-    """Draw a chain as a tree of name, scope and place, one below the other."""
-    rows = [(node.name, node.resource.scope if node.resource else "", node.location) for node in chain]
-    rows += [(end, "", "fastapi") for end in ends]
-    names = [f"{'  ' * (depth - 1)}└ {name}" if depth else name for depth, (name, _, _) in enumerate(rows)]
-    width, scopes = max(map(len, names)), max(len(scope) for _, scope, _ in rows)
-    return [f"{name:<{width}}  {scope:<{scopes}}  {place}" for name, (_, scope, place) in zip(names, rows, strict=True)]
+    return drawn([*(step_of(node.call) for node in chain), *(Step(end, "", "fastapi") for end in ends)])
 
 
 def _used_by(routes: list[str]) -> list[str]:

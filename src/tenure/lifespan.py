@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 from fastapi import FastAPI
 
 from tenure.belonging import NOT_STARTED_HINT, STATE, running_app
-from tenure.errors import DeclarationError, NotStarted, OverrideError
-from tenure.factories import opened
+from tenure.errors import DeclarationError, NotStarted
+from tenure.factories import kind_of, opened
 from tenure.fastapi.application import Application
-from tenure.resources import name_of
+from tenure.fastapi.overrides import refuse_values
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
@@ -45,7 +45,7 @@ class Scope:
 
     async def get(self, resource: Resource[T]) -> T:
         """
-        Give the value of an app-scoped resource, or of what overrides it.
+        Give the value of an app-scoped resource, or of what overrode it when the app started.
 
         Raises:
             NotRunning: It is not in the plan, not started, closed, or started in another process or event loop.
@@ -106,7 +106,7 @@ async def _run(app: FastAPI, mine: Callable[..., Any] | None, also: Sequence[Res
             yield {STATE: application}
         else:
             arguments = application.lifespan_arguments()
-            async with opened(partial(mine, app), arguments) as state:
+            async with opened(partial(mine, app), kind_of(mine), arguments) as state:
                 yield {**(state or {}), STATE: application}
 
 
@@ -150,10 +150,7 @@ def override(app: FastAPI, overrides: Mapping[Callable[..., Any], Callable[..., 
     Raises:
         OverrideError: A replacement is not a dependency: give ``lambda: fake``, not ``fake``.
     """
-    for call, replacement in overrides.items():
-        if not callable(replacement):
-            msg = f"the override of `{name_of(call)}` is {replacement!r}, which is not a dependency"
-            raise OverrideError(msg, hint=f"give what makes it: `{{{name_of(call)}: lambda: fake}}`")
+    refuse_values(overrides)
     before = {call: app.dependency_overrides.get(call, _MISSING) for call in overrides}
     app.dependency_overrides.update(overrides)
     try:

@@ -88,7 +88,9 @@ class Tenant:
     async def _live(self) -> None:
         began = perf_counter()
         arguments = {parameter: needed.value for parameter, needed in self.needs.items()}
-        async with opened(self.node.factory, arguments, enter_in=in_own_thread, exit_in=in_own_thread) as self.value:
+        node = self.node
+        opening = opened(node.factory, node.kind, arguments, enter_in=in_own_thread, exit_in=in_own_thread)
+        async with opening as self.value:
             self.seconds = perf_counter() - began
             self.state = "ready"
             self.ready.set_result(None)

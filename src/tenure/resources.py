@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from functools import partial
 from inspect import Parameter, Signature
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from fastapi.params import Depends
 from starlette.requests import HTTPConnection
 
 from tenure import belonging
+from tenure.calls import Step, drawn, location_of, name_of, parameters_of, type_and_marks
 from tenure.cycles import cycles
 from tenure.errors import CalledDirectly, DeclarationError, DependencyCycle
 from tenure.factories import Kind, kind_of
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-WORKING_FOLDER = Path.cwd()
-"""Where the program was started, as far as is known; asking again would block the event loop."""
 
 CONNECTION = "tenure_connection"
 """The parameter by which FastAPI hands a resource the request or websocket that it is solved for."""
@@ -51,10 +47,10 @@ class Resource(Generic[T_co]):
         name: What logs and errors call it, the factory's name unless given.
         start_timeout: Seconds that the start may take before it counts as failed.
         close_timeout: Seconds that the close may take before it is cancelled, and then left behind.
-        declared_at: ``file:line`` of the declaration where that is not the factory's, as for a counter.
+        location: ``file:line`` of the declaration.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a word of the declaration)
         self,
         factory: Callable[..., Any],
         *,
@@ -62,6 +58,7 @@ class Resource(Generic[T_co]):
         name: str | None = None,
         start_timeout: float = 30,
         close_timeout: float = 10,
+        location: str | None = None,
     ) -> None:
         if scope not in SCOPES:
             msg = f"there is no scope {scope!r}"
@@ -78,7 +75,7 @@ class Resource(Generic[T_co]):
         self.start_timeout = start_timeout
         self.close_timeout = close_timeout
         self.kind: Kind = kind_of(factory)
-        self.declared_at: str | None = None
+        self._location = location
         self._method_name: str | None = None
         self._connection_parameter: str | None = None
         self._is_no_cycle = False
@@ -91,8 +88,15 @@ class Resource(Generic[T_co]):
         """What logs and errors call it."""
         return self.explicit_name or name_of(self.factory)
 
+    __name__ = name  # what FastAPI and other tools call a dependency
+
+    @property
+    def location(self) -> str:
+        """``file:line`` of the declaration: where the factory is written, unless another place was given."""
+        return self._location or location_of(self.factory)
+
     def __repr__(self) -> str:
-        return f"<{self.scope}-scoped {self.name} at {location_of(self.factory)}>"
+        return f"<{self.scope}-scoped {self.name} at {self.location}>"
 
     if not TYPE_CHECKING:  # to a type checker, `pool.acquire()` on the declaration is to be wrong
 
@@ -109,7 +113,7 @@ class Resource(Generic[T_co]):
             _refuse_cycle(self)
             parameters = parameters_of(self.factory)
         # FastAPI fills one parameter of this type for each dependency, so the factory's own serves where it has one.
-        own = next((parameter.name for parameter in parameters if parameter.annotation is HTTPConnection), None)
+        own = next((each.name for each in parameters if type_and_marks(each)[0] is HTTPConnection), None)
         if own is None:
             parameters.append(Parameter(CONNECTION, Parameter.KEYWORD_ONLY, annotation=HTTPConnection))
         self._connection_parameter = own
@@ -123,7 +127,7 @@ class Resource(Generic[T_co]):
             msg = f"`{self.name}` is a resource and was called by hand"
             raise CalledDirectly(
                 msg,
-                path=[f"declared at {location_of(self.factory)}"],
+                path=[f"declared at {self.location}"],
                 hint=f"write `Depends({self.name})`, without brackets; "
                 f"`{self.name}.factory(...)` calls the function itself",
             )
@@ -221,68 +225,6 @@ def scoped(
     return Scoped(scope, name, start_timeout, close_timeout)
 
 
-def name_of(call: Callable[..., Any]) -> str:
-    """Give the short name of a factory or dependency."""
-    if isinstance(call, Resource):
-        return call.name
-    if isinstance(call, partial):
-        return name_of(call.func)
-    return str(getattr(call, "__name__", type(call).__name__))
-
-
-def location_of(call: Callable[..., Any]) -> str:
-    """Give ``file:line`` of a factory or dependency, relative to the working folder, or its module."""
-    if isinstance(call, Resource):
-        if call.declared_at is not None:
-            return call.declared_at
-        call = call.factory
-    while isinstance(call, partial):
-        call = call.func
-    target: Any = inspect.unwrap(call)
-    written: Any = target if inspect.isroutine(target) else vars(type(target)).get("__call__")
-    if inspect.isclass(target):
-        written = vars(target).get("__init__")
-    code = getattr(written, "__code__", None)  # known without reading the source, which would block the event loop
-    if code is None:
-        return str(getattr(target, "__module__", "unknown"))
-    return place(code.co_filename, code.co_firstlineno)
-
-
-def place(file: str, line: int) -> str:
-    """Give ``file:line``, relative to the working folder where it lies below that."""
-    path = Path(file)
-    return f"{path.relative_to(WORKING_FOLDER) if path.is_relative_to(WORKING_FOLDER) else path}:{line}"
-
-
-def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:
-    """
-    Give a factory's parameters with their annotations evaluated.
-
-    Raises:
-        DeclarationError: An annotation names something that is not defined where the factory is.
-    """
-    try:
-        signature = inspect.signature(factory, eval_str=True)
-    except NameError:  # perhaps only in the return annotation, which FastAPI forgives
-        parameters = inspect.signature(factory).parameters.values()
-        return [parameter.replace(annotation=_evaluated(factory, parameter)) for parameter in parameters]
-    except ValueError:  # some built-in classes have no signature, and take nothing that FastAPI could give
-        return []
-    return list(signature.parameters.values())
-
-
-def _evaluated(factory: Callable[..., Any], parameter: Parameter) -> object:
-    if not isinstance(parameter.annotation, str):
-        return parameter.annotation
-    target = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
-    try:
-        return eval(parameter.annotation, getattr(target, "__globals__", {}))  # noqa: S307 (the program's own source)
-    except NameError as error:
-        msg = f"`{name_of(factory)}` has a parameter `{parameter.name}` whose annotation cannot be read: {error}"
-        hint = "define or import that name at module level, not in a function or under `if TYPE_CHECKING`"
-        raise DeclarationError(msg, path=[f"declared at {location_of(factory)}"], hint=hint) from None
-
-
 def _refuse_cycle(resource: Resource[Any]) -> None:
     """Refuse request-time dependencies that need each other: FastAPI would follow them round without end."""
     walked: list[Callable[..., Any]] = []
@@ -293,7 +235,7 @@ def _refuse_cycle(resource: Resource[Any]) -> None:
 
     roots: list[Callable[..., Any]] = [resource]
     for chain in cycles(roots, needs):
-        raise _cycle(chain)
+        raise DependencyCycle(name_of(chain[0]), path=drawn([step_of(call) for call in chain]))
     for each in walked:
         if isinstance(each, Resource):
             each._is_no_cycle = True  # noqa: SLF001 (its own kind)
@@ -305,20 +247,13 @@ def _needs(call: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
             return
         call = call.factory
     for parameter in parameters_of(call):
-        kind, marks = parameter.annotation, [parameter.default]
-        if get_origin(kind) is Annotated:
-            kind, *extra = get_args(kind)
-            marks += reversed(extra)
+        kind, marks = type_and_marks(parameter)
         if mark := next((mark for mark in marks if isinstance(mark, Depends)), None):
             yield mark.dependency or kind
 
 
-def _cycle(chain: list[Callable[..., Any]]) -> DependencyCycle:
-    return DependencyCycle(
-        f"`{name_of(chain[0])}` needs itself",
-        path=[
-            f"{'  ' * (depth - 1)}{'└ ' if depth else ''}{name_of(call)}  {location_of(call)}"
-            for depth, call in enumerate(chain)
-        ],
-        hint="take one of these parameters away, or let both depend on a third that holds what they share",
-    )
+def step_of(call: Callable[..., Any]) -> Step:
+    """Give a dependency as a line of a drawn path; a plain one has no scope of its own."""
+    if isinstance(call, Resource):
+        return Step(call.name, call.scope, call.location)
+    return Step(name_of(call), "", location_of(call))

@@ -89,4 +89,4 @@ def test_findings_name_the_line_of_the_declaration() -> None:
     with pytest.raises(PlanError) as caught, TestClient(FastAPI(lifespan=lifespan(also=[first, second]))):
         pytest.fail("it started")
     places = [line.split()[-1] for line in caught.value.findings[0].path if "test_counter.py" in line]
-    assert places == [first.declared_at, second.declared_at]
+    assert places == [first.location, second.location]

@@ -547,7 +547,7 @@ def test_all_findings_are_in_one_report() -> None:
 @pytest.fixture
 def program(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], FastAPI]]:
     """Write a program into the working folder and import its app."""
-    monkeypatch.setattr("tenure.resources.WORKING_FOLDER", tmp_path)
+    monkeypatch.setattr("tenure.calls.WORKING_FOLDER", tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
 
     def load(source: str) -> FastAPI:

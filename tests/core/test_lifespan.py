@@ -398,3 +398,38 @@ def test_a_start_outside_of_asyncio_is_refused() -> None:
     start = running(also=[pool]).__aenter__()
     with pytest.raises(NotStarted, match="the app was started outside of asyncio"):
         start.send(None)  # type: ignore[attr-defined] # what an event loop does with a coroutine
+
+
+async def test_what_was_not_started_is_named_however_it_is_reached() -> None:
+    """Opening what needs an unplanned resource says which, and so does a look-up of that resource afterwards."""
+    async with running(also=[scoped("app", name="other")(lambda: 1)]) as scope:
+        for _ in range(2):
+            with pytest.raises(NotStarted, match="`pool` was not in the plan when the app started"):
+                async with scope.open(connection):
+                    pytest.fail("it opened")
+            with pytest.raises(NotStarted, match="`pool` was not in the plan when the app started"):
+                await scope.get(pool)
+
+
+async def test_what_is_opened_is_held_to_the_rule() -> None:
+    """A resource that no route takes is checked when it is opened, each time."""
+
+    @scoped("request")
+    async def holder(connection: Annotated[str, Depends(connection)]) -> str:
+        return connection
+
+    async with running(also=[pool]) as scope:
+        for _ in range(2):
+            with pytest.raises(PlanError, match="request-scoped `holder` needs function-scoped `connection`"):
+                async with scope.open(holder):
+                    pytest.fail("it opened")
+
+
+def test_an_overridden_resource_is_free_for_tests_that_do_not_touch_it() -> None:
+    """An app of which everything is overridden starts two hundred times without opening anything real."""
+    app = make_app()
+    replaced = {pool: lambda: Pool("fake"), connection: lambda: "stub"}
+    for _ in range(200):
+        with override(app, replaced), TestClient(app):
+            pass
+    assert log == []

@@ -80,7 +80,7 @@ def write(code: str, actual: str) -> None:
 def test_examples(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Each example raises the error of its section, with the text that is shown."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tenure.resources.WORKING_FOLDER", tmp_path)
+    monkeypatch.setattr("tenure.calls.WORKING_FOLDER", tmp_path)
     monkeypatch.setitem(sys.modules, "main", ModuleType("main"))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     with pytest.raises(TenureError) as raised:

@@ -57,6 +57,7 @@ class Application:
         self._lifespan = self._discovery.add_lifespan(lifespan) if lifespan is not None else None
         self.graph = self._discovery.graph
         self.graph.check()
+        self._checked = frozenset(self.graph.nodes)
         self.lifetime = Lifetime(self.graph)
         self._scoped_security: dict[Resource[Any], bool] = {}
 
@@ -113,7 +114,7 @@ class Application:
 
     async def _started(self, resource: Resource[Any]) -> Any:  # noqa: ANN401 (any value)
         node = self._discovery.find(resource)
-        if node is None:
+        if node not in self.lifetime.tenants:
             raise self._not_planned(resource)
         return self.lifetime.value(node)
 
@@ -136,8 +137,11 @@ class Application:
     async def open(self, resource: Resource[Any]) -> AsyncGenerator[Any]:
         """Open a resource, and whatever shorter-lived it needs, for one block outside of a request."""
         self.lifetime.check(resource.name)
+        node = self._discovery.node(resource)
+        if node not in self._checked:  # no route takes it, so it was not there to be checked at the start
+            self.graph.check()
         async with AsyncExitStack() as stack:
-            yield await self._opened(self._discovery.node(resource), stack, {})
+            yield await self._opened(node, stack, {})
 
     async def _opened(self, node: Node, stack: AsyncExitStack, values: dict[Node, Any]) -> Any:  # noqa: ANN401
         if node in values:
@@ -149,5 +153,5 @@ class Application:
             msg = f"`{node.name}` takes `{taken.parameter}` from {taken.source}, and there is no request here"
             raise RequestData(msg, path=[f"declared at {node.location}"], hint="open what it is made of instead")
         arguments = {need.parameter: await self._opened(need.node, stack, values) for need in node.needs}
-        values[node] = await stack.enter_async_context(opened(node.factory, arguments))
+        values[node] = await stack.enter_async_context(opened(node.factory, node.kind, arguments))
         return values[node]

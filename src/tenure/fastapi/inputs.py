@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastapi import BackgroundTasks, Request, Response, WebSocket
 from fastapi.params import Body, Depends, Param
@@ -14,8 +14,9 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from starlette.background import BackgroundTasks as StarletteBackgroundTasks
 
+from tenure.calls import parameters_of, type_and_marks
 from tenure.graph import RequestInput
-from tenure.resources import Resource, parameters_of
+from tenure.resources import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,11 +74,7 @@ def inputs_of(call: Callable[..., Any], *, skip: int = 0) -> Inputs:
 
 
 def _taken(parameter: Parameter) -> Dependency | RequestInput | None:
-    annotation = getattr(parameter.annotation, "__value__", parameter.annotation)  # an alias of a `type` statement
-    kind, marks = annotation, [parameter.default]
-    if get_origin(annotation) is Annotated:
-        kind, *extra = get_args(annotation)
-        marks += reversed(extra)
+    kind, marks = type_and_marks(parameter)
     for mark in marks:
         if isinstance(mark, Depends):
             return Dependency(parameter.name, mark.dependency or kind, getattr(mark, "scope", None), mark.use_cache)

@@ -49,10 +49,11 @@ def _kept(connection: HTTPConnection, resource: Resource[Any]) -> dict[Hashable,
 
 async def _make(resource: Resource[Any], connection: HTTPConnection, inputs: Mapping[str, Any]) -> Any:  # noqa: ANN401
     if not resource.kind.closes:
-        return await made(resource.factory, inputs)
+        return await made(resource.factory, resource.kind, inputs)
     cleanup = _cleanup_scope(connection, _stack(connection, REQUEST_STACK, resource))
     stack = _stack(connection, FUNCTION_STACK if resource.scope == "function" else REQUEST_STACK, resource)
-    return await stack.enter_async_context(_closed_in_peace(opened(resource.factory, inputs), cleanup))
+    opening = opened(resource.factory, resource.kind, inputs)
+    return await stack.enter_async_context(_closed_in_peace(opening, cleanup))
 
 
 def _stack(connection: HTTPConnection, name: str, resource: Resource[Any]) -> AsyncExitStack:

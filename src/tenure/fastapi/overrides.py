@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, MutableMappi
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tenure.calls import name_of
 from tenure.errors import OverrideError
-from tenure.resources import name_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -54,11 +54,21 @@ def overrides_of(app: FastAPI, mounted: list[FastAPI]) -> dict[Call, Call]:
     merged: dict[Call, Call] = {}
     for each in [*reversed(mounted), app]:
         merged.update(each.dependency_overrides)
-    for call, override in merged.items():
+    refuse_values(merged)
+    return merged
+
+
+def refuse_values(overrides: Mapping[Call, Call]) -> None:
+    """
+    Refuse overrides that are values, as `dependency_overrides` takes what makes one.
+
+    Raises:
+        OverrideError: One of them cannot be called.
+    """
+    for call, override in overrides.items():
         if not callable(override):
             msg = f"the override of `{name_of(call)}` is {override!r}, which is not a dependency"
             raise OverrideError(msg, hint=f"give what makes it: `{{{name_of(call)}: lambda: fake}}`")
-    return merged
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import sys
 from copy import copy
 from typing import TYPE_CHECKING
 
+from tenure.calls import place
 from tenure.errors import DeclarationError, NotStarted
-from tenure.resources import Resource, place
+from tenure.resources import Resource
 from tenure.state.stores.memory import MemoryNumber
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ class Counter(Resource["Counter"]):
             msg = f"the counter `{name}` has the scope {scope!r}, in which nothing is shared"
             raise DeclarationError(msg, hint='share it in the process: `scope="app"`')
         self._number: MemoryNumber | None = None
-        super().__init__(self._begin, scope=scope, name=name)
         declaration = sys._getframe(1)  # noqa: SLF001 (the line that findings are to name)
-        self.declared_at = place(declaration.f_code.co_filename, declaration.f_lineno)
+        location = place(declaration.f_code.co_filename, declaration.f_lineno)
+        super().__init__(self._begin, scope=scope, name=name, location=location)
         self.__doc__ = type(self).__doc__
 
     async def _begin(self) -> Counter:
