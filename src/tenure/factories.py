@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import inspect
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from tenure.threads import in_spare_worker, in_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
-    from contextlib import AbstractContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from types import TracebackType
 
     from tenure.threads import RunSync
@@ -61,27 +61,34 @@ def _written_as(function: Callable[..., object]) -> Kind:
     return Kind.CONTEXT if inspect.isgeneratorfunction(unwrapped) else Kind.FUNCTION
 
 
-def opened(
+def opener(
     factory: Callable[..., Any],
     kind: Kind,
-    arguments: Mapping[str, object],
     *,
     enter_in: RunSync = in_worker,
     exit_in: RunSync = in_spare_worker,
-) -> AbstractAsyncContextManager[Any]:
-    """Give an async context manager that makes a value on enter and ends it on exit; a sync factory's in threads."""
+) -> Callable[..., AbstractAsyncContextManager[Any]]:
+    """
+    Give what takes a factory's arguments, and gives an async context manager.
+
+    That makes a value on enter and ends it on exit; a sync factory's in threads.
+    """
     match kind:
         case Kind.ASYNC_GENERATOR:
-            return asynccontextmanager(factory)(**arguments)
+            return asynccontextmanager(factory)
         case Kind.ASYNC_CONTEXT:
-            context: AbstractAsyncContextManager[Any] = factory(**arguments)
-            return context
+            return factory
         case Kind.GENERATOR:
-            return _InThread(partial(contextmanager(factory), **arguments), enter_in, exit_in)
+            return _threaded(contextmanager(factory), enter_in, exit_in)
         case Kind.CONTEXT:
-            return _InThread(partial(factory, **arguments), enter_in, exit_in)
+            return _threaded(factory, enter_in, exit_in)
         case Kind.COROUTINE | Kind.FUNCTION:
-            return _made(factory, kind, arguments, enter_in)
+
+            @asynccontextmanager
+            async def making(**arguments: object) -> AsyncGenerator[Any]:
+                yield await made(factory, kind, arguments, enter_in)
+
+            return making
 
 
 async def made(
@@ -93,11 +100,13 @@ async def made(
     return await run_in(partial(factory, **arguments))
 
 
-@asynccontextmanager
-async def _made(
-    factory: Callable[..., Any], kind: Kind, arguments: Mapping[str, object], run_in: RunSync
-) -> AsyncGenerator[Any]:
-    yield await made(factory, kind, arguments, run_in)
+def _threaded(
+    make: Callable[..., AbstractContextManager[Any]], enter_in: RunSync, exit_in: RunSync
+) -> Callable[..., AbstractAsyncContextManager[Any]]:
+    def in_thread(**arguments: object) -> _InThread:
+        return _InThread(partial(make, **arguments), enter_in, exit_in)
+
+    return in_thread
 
 
 class _InThread:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from tenure.belonging import NOT_STARTED_HINT, STATE, running_app
 from tenure.errors import DeclarationError, NotStarted
-from tenure.factories import kind_of, opened
+from tenure.factories import kind_of, opener
 from tenure.fastapi.application import Application
 from tenure.fastapi.overrides import refuse_values
 
@@ -106,7 +106,7 @@ async def _run(app: FastAPI, mine: Callable[..., Any] | None, also: Sequence[Res
             yield {STATE: application}
         else:
             arguments = application.lifespan_arguments()
-            async with opened(partial(mine, app), kind_of(mine), arguments) as state:
+            async with opener(partial(mine, app), kind_of(mine))(**arguments) as state:
                 yield {**(state or {}), STATE: application}
 
 

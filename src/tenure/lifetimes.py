@@ -7,6 +7,7 @@ import logging
 import os
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakSet
 
 from tenure.cancellation import uninterrupted
 from tenure.errors import (
@@ -21,17 +22,28 @@ from tenure.errors import (
     StartFailed,
     TenureError,
 )
-from tenure.factories import opened
+from tenure.factories import opener
 from tenure.threads import in_own_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from tenure.graph import Graph, Node
 
 logger = logging.getLogger("tenure")
 
 State = Literal["declared", "starting", "ready", "failed", "closing", "closed"]
+
+_all: WeakSet[Lifetime] = WeakSet()
+
+
+def _after_fork() -> None:
+    for lifetime in _all:
+        lifetime._unsettle()  # noqa: SLF001 (its own kind)
+
+
+# A forked child is told so, and need not ask for its number at each request.
+os.register_at_fork(after_in_child=_after_fork)
 
 AFTER_CANCEL = 1.0
 """Seconds that a cancelled resource gets to end, before it is left behind."""
@@ -51,8 +63,9 @@ class Tenant:
         error: What ended it, if something did.
     """
 
-    def __init__(self, node: Node, needs: dict[str, Tenant]) -> None:
+    def __init__(self, node: Node, needs: dict[str, Tenant], on_end: Callable[[], None]) -> None:
         self.node = node
+        self._on_end = on_end
         self.needs = needs
         self.state: State = "declared"
         self.value: Any = None
@@ -89,8 +102,8 @@ class Tenant:
         began = perf_counter()
         arguments = {parameter: needed.value for parameter, needed in self.needs.items()}
         node = self.node
-        opening = opened(node.factory, node.kind, arguments, enter_in=in_own_thread, exit_in=in_own_thread)
-        async with opening as self.value:
+        context = opener(node.factory, node.kind, enter_in=in_own_thread, exit_in=in_own_thread)
+        async with context(**arguments) as self.value:
             self.seconds = perf_counter() - began
             self.state = "ready"
             self.ready.set_result(None)
@@ -98,6 +111,7 @@ class Tenant:
             self.state = "closing"
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._on_end()
         self.error = None if task.cancelled() else task.exception()
         if self.state == "ready" and not self._stop.is_set():
             logger.error("%s ended by itself while the app was running", self.node.name, exc_info=self.error)
@@ -148,7 +162,18 @@ class Lifetime:
         self.state: State = "declared"
         self.tenants: dict[Node, Tenant] = {}
         for node in graph.started():
-            self.tenants[node] = Tenant(node, {need.parameter: self.tenants[need.node] for need in node.needs})
+            needs = {need.parameter: self.tenants[need.node] for need in node.needs}
+            self.tenants[node] = Tenant(node, needs, self._unsettle)
+        self._is_settled = False
+        _all.add(self)
+
+    def _unsettle(self) -> None:
+        self._is_settled = False
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether all of it is ready, in this process and event loop, so that each value is what it will be."""
+        return self._is_settled and self._loop is _loop()
 
     @property
     def here(self) -> bool:
@@ -226,6 +251,7 @@ class Lifetime:
             _log(close_errors)
             raise
         self.state = "ready"
+        self._is_settled = all(tenant.state == "ready" for tenant in self.tenants.values())
         count = len(self.tenants)
         logger.info("%d resource%s ready in %.3f s", count, "s" * (count != 1), perf_counter() - began)
 
@@ -259,6 +285,7 @@ class Lifetime:
 
     async def _close_all(self) -> list[CloseError]:
         self.state = "closing"
+        self._unsettle()
         closing: dict[Tenant, asyncio.Task[CloseError | None]] = {}
         for tenant in reversed(self.tenants.values()):
             users = [task for user, task in closing.items() if tenant in user.needs.values()]

@@ -15,7 +15,7 @@ from tenure import belonging
 from tenure.calls import Step, drawn, location_of, name_of, parameters_of, type_and_marks
 from tenure.cycles import cycles
 from tenure.errors import CalledDirectly, DeclarationError, DependencyCycle
-from tenure.factories import Kind, kind_of
+from tenure.factories import Kind, kind_of, opener
 from tenure.scopes import SCOPES, ScopeName, outlives_requests
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Resource(Generic[T_co]):
         start_timeout: Seconds that the start may take before it counts as failed.
         close_timeout: Seconds that the close may take before it is cancelled, and then left behind.
         location: ``file:line`` of the declaration.
+        context: Called with what the factory takes, gives an async context manager that makes a value and ends it.
     """
 
     def __init__(  # noqa: PLR0913 (each is a word of the declaration)
@@ -75,6 +76,7 @@ class Resource(Generic[T_co]):
         self.start_timeout = start_timeout
         self.close_timeout = close_timeout
         self.kind: Kind = kind_of(factory)
+        self.context = opener(factory, self.kind)
         self._location = location
         self._method_name: str | None = None
         self._connection_parameter: str | None = None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tenure import belonging
 from tenure.errors import DeclarationError, NotStarted, RequestData
-from tenure.factories import opened
+from tenure.factories import opener
+from tenure.fastapi import binding
 from tenure.fastapi.caller import caller_of
 from tenure.fastapi.discovery import Discovery
 from tenure.fastapi.inputs import uses_security_scopes
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
     from tenure.graph import Node
+    from tenure.lifetimes import Tenant
 
 
 class Application:
@@ -59,6 +61,7 @@ class Application:
         self.graph.check()
         self._checked = frozenset(self.graph.nodes)
         self.lifetime = Lifetime(self.graph)
+        self.binding = binding.binding_for(self.lifetime, self._tenant) if app is not None else None
         self._scoped_security: dict[Resource[Any], bool] = {}
 
     @property
@@ -77,7 +80,7 @@ class Application:
         apps = [self._app, *self._mounted] if self._app is not None else []
         belonging.register(apps, self)
         try:
-            with in_force(apps, self._discovery.stand_ins):
+            with in_force(apps, self._discovery.stand_ins), binding.in_force(self.binding):
                 yield
         except BaseException as error:
             try:
@@ -89,7 +92,7 @@ class Application:
             await self.lifetime.close()
         finally:
             belonging.unregister(apps, self)
-            self._app, self._mounted = None, []
+            self._app, self._mounted, self.binding = None, [], None
 
     def lifespan_arguments(self) -> dict[str, Any]:
         """Give what the user's own lifespan takes beside the app."""
@@ -113,10 +116,14 @@ class Application:
         return keyed
 
     async def _started(self, resource: Resource[Any]) -> Any:  # noqa: ANN401 (any value)
-        node = self._discovery.find(resource)
-        if node not in self.lifetime.tenants:
+        tenant = self._tenant(resource)
+        if tenant is None:
             raise self._not_planned(resource)
-        return self.lifetime.value(node)
+        return self.lifetime.value(tenant.node)
+
+    def _tenant(self, resource: Resource[Any]) -> Tenant | None:
+        node = self._discovery.find(resource)
+        return self.lifetime.tenants.get(node) if node is not None else None
 
     def _not_planned(self, resource: Resource[Any]) -> NotStarted:
         if resource in self._discovery.stand_ins:
@@ -153,5 +160,5 @@ class Application:
             msg = f"`{node.name}` takes `{taken.parameter}` from {taken.source}, and there is no request here"
             raise RequestData(msg, path=[f"declared at {node.location}"], hint="open what it is made of instead")
         arguments = {need.parameter: await self._opened(need.node, stack, values) for need in node.needs}
-        values[node] = await stack.enter_async_context(opened(node.factory, node.kind, arguments))
+        values[node] = await stack.enter_async_context(opener(node.factory, node.kind)(**arguments))
         return values[node]

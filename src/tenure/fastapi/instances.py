@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tenure.errors import UnsupportedFastAPI
-from tenure.factories import made, opened
+from tenure.factories import made
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Hashable, Mapping
+    from collections.abc import Hashable, Mapping
     from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
     from starlette.requests import HTTPConnection
 
@@ -52,8 +53,7 @@ async def _make(resource: Resource[Any], connection: HTTPConnection, inputs: Map
         return await made(resource.factory, resource.kind, inputs)
     cleanup = _cleanup_scope(connection, _stack(connection, REQUEST_STACK, resource))
     stack = _stack(connection, FUNCTION_STACK if resource.scope == "function" else REQUEST_STACK, resource)
-    opening = opened(resource.factory, resource.kind, inputs)
-    return await stack.enter_async_context(_closed_in_peace(opening, cleanup))
+    return await stack.enter_async_context(_ClosedInPeace(resource.context(**inputs), cleanup))
 
 
 def _stack(connection: HTTPConnection, name: str, resource: Resource[Any]) -> AsyncExitStack:
@@ -78,16 +78,28 @@ def _cleanup_scope(connection: HTTPConnection, request_stack: AsyncExitStack) ->
     return scopes[request_stack]
 
 
-@asynccontextmanager
-async def _closed_in_peace(context: AbstractAsyncContextManager[Any], cleanup: CancelScope) -> AsyncGenerator[Any]:
-    """Shield a close from the cancellation that brought it about."""
-    shielded_before = cleanup.shield
-    try:
-        async with context as value:
-            try:
-                yield value
-            finally:
-                cleanup.shield = True
-    finally:
-        cleanup.shield = shielded_before
-    await checkpoint_if_cancelled()
+class _ClosedInPeace:
+    """A context whose close is shielded from the cancellation that brought it about."""
+
+    __slots__ = ("_cleanup", "_context")
+
+    def __init__(self, context: AbstractAsyncContextManager[Any], cleanup: CancelScope) -> None:
+        self._context = context
+        self._cleanup = cleanup
+
+    async def __aenter__(self) -> Any:  # noqa: ANN401 (any value)
+        return await self._context.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        cleanup = self._cleanup
+        shielded_before = cleanup.shield
+        cleanup.shield = True
+        try:
+            suppressed = await self._context.__aexit__(kind, error, traceback)
+        finally:
+            cleanup.shield = shielded_before
+        if error is None or suppressed:
+            await checkpoint_if_cancelled()
+        return suppressed
