@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope
@@ -13,7 +13,6 @@ from tenure.factories import made
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
-    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from starlette.requests import HTTPConnection
@@ -30,30 +29,27 @@ async def instance(
     resource: Resource[Any], connection: HTTPConnection, inputs: Mapping[str, Any], *, key: Hashable, use_cache: bool
 ) -> Any:  # noqa: ANN401 (any value)
     """Give the request's value of a resource, making it when it is the first or `use_cache` is off."""
-    kept = _kept(connection, resource)
-    if use_cache and key in kept:
+    request_stack = _stack(connection, REQUEST_STACK, resource)
+    # A middleware may send one ASGI scope through the app twice; what the first pass closed must not serve the second.
+    owner, kept = connection.scope.get(INSTANCES, _NO_INSTANCES)
+    if owner is not request_stack:
+        kept = {}
+        connection.scope[INSTANCES] = (request_stack, kept)
+    elif use_cache and key in kept:
         return kept[key]
-    value = await _make(resource, connection, inputs)
+    if resource.kind.closes:
+        stack = _stack(connection, FUNCTION_STACK, resource) if resource.scope == "function" else request_stack
+        cleanup = _cleanup_scope(connection, request_stack)
+        context = resource.context(**inputs)
+        value = await context.__aenter__()
+        stack.push_async_exit(_ClosedInPeace(context, cleanup))
+    else:
+        value = await made(resource.factory, resource.kind, inputs)
     kept.setdefault(key, value)
     return value
 
 
-def _kept(connection: HTTPConnection, resource: Resource[Any]) -> dict[Hashable, Any]:
-    # A middleware may send one ASGI scope through the app twice; what the first pass closed must not serve the second.
-    stack = _stack(connection, REQUEST_STACK, resource)
-    owner, kept = connection.scope.get(INSTANCES, (None, {}))
-    if owner is not stack:
-        kept = {}
-        connection.scope[INSTANCES] = (stack, kept)
-    return kept  # type: ignore[no-any-return]
-
-
-async def _make(resource: Resource[Any], connection: HTTPConnection, inputs: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    if not resource.kind.closes:
-        return await made(resource.factory, resource.kind, inputs)
-    cleanup = _cleanup_scope(connection, _stack(connection, REQUEST_STACK, resource))
-    stack = _stack(connection, FUNCTION_STACK if resource.scope == "function" else REQUEST_STACK, resource)
-    return await stack.enter_async_context(_ClosedInPeace(resource.context(**inputs), cleanup))
+_NO_INSTANCES: tuple[None, dict[Hashable, Any]] = (None, {})
 
 
 def _stack(connection: HTTPConnection, name: str, resource: Resource[Any]) -> AsyncExitStack:
@@ -72,23 +68,20 @@ def _cleanup_scope(connection: HTTPConnection, request_stack: AsyncExitStack) ->
     there.
     """
     scopes: dict[AsyncExitStack, CancelScope] = connection.scope.setdefault(CLEANUP_SCOPES, {})
-    if request_stack not in scopes:
-        scopes[request_stack] = request_stack.enter_context(CancelScope())
-        request_stack.callback(scopes.pop, request_stack)
-    return scopes[request_stack]
+    scope = scopes.get(request_stack)
+    if scope is None:
+        scope = scopes[request_stack] = request_stack.enter_context(CancelScope())
+    return scope
 
 
-class _ClosedInPeace:
-    """A context whose close is shielded from the cancellation that brought it about."""
+class _ClosedInPeace(AbstractAsyncContextManager[Any, bool | None]):
+    """A context, entered already, whose close is shielded from the cancellation that brought it about."""
 
     __slots__ = ("_cleanup", "_context")
 
     def __init__(self, context: AbstractAsyncContextManager[Any], cleanup: CancelScope) -> None:
         self._context = context
         self._cleanup = cleanup
-
-    async def __aenter__(self) -> Any:  # noqa: ANN401 (any value)
-        return await self._context.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from fastapi.concurrency import run_in_threadpool
@@ -10,7 +11,7 @@ from tenure.fastapi.instances import FUNCTION_STACK, REQUEST_STACK, instance
 from tenure.fastapi.solver import generator_solved
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Awaitable, Hashable, Sequence
 
     from starlette.requests import HTTPConnection
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from tenure.resources import Resource
 
 
-class Step:
+class Step(ABC):
     """
     One dependency, with all its inputs known or made by steps before it.
 
@@ -32,9 +33,9 @@ class Step:
         self._constants = constants
         self._inputs = inputs
 
-    async def value(self, request: HTTPConnection, cache: dict[Any, Any]) -> Any:  # noqa: ANN401 (any value)
+    @abstractmethod
+    def value(self, request: HTTPConnection, cache: dict[Any, Any]) -> Awaitable[Any]:
         """Give the request's value, making it when it is the first or `use_cache` is off."""
-        raise NotImplementedError
 
     async def arguments(self, request: HTTPConnection, cache: dict[Any, Any]) -> dict[str, Any]:
         """Give what the dependency is called with; its inputs are asked for each time, as FastAPI does."""
@@ -58,9 +59,14 @@ class ResourceStep(Step):
         self._resource = resource
         self._key = (resource, ())  # without request data there are no security scopes to tell apart
 
-    async def value(self, request: HTTPConnection, cache: dict[Any, Any]) -> Any:  # noqa: ANN401 (any value)
+    def value(self, request: HTTPConnection, cache: dict[Any, Any]) -> Awaitable[Any]:
         """Give the one value that all who want it in this request share, however they came by it."""
-        arguments = await self.arguments(request, cache) if self._inputs else self._constants
+        if self._inputs:
+            return self._after_inputs(request, cache)
+        return instance(self._resource, request, self._constants, key=self._key, use_cache=self.use_cache)
+
+    async def _after_inputs(self, request: HTTPConnection, cache: dict[Any, Any]) -> Any:  # noqa: ANN401 (any value)
+        arguments = await self.arguments(request, cache)
         return await instance(self._resource, request, arguments, key=self._key, use_cache=self.use_cache)
 
 
