@@ -29,7 +29,11 @@ Every error that tenure raises, in one tree.
     ├── OverrideError             override            an override that is not a dependency
     ├── HostServiceError          host-service        a service of this host did not start or answer
     │   └── NoPostgres            no-postgres         no PostgreSQL was found
-    └── ModelRefused              model-refused       a model file that will not be loaded
+    ├── ModelRefused              model-refused       a model file that will not be loaded
+    └── StateError
+        ├── StateUnavailable      state-unavailable   where state is kept cannot be reached or written
+        ├── StateMismatch         state-mismatch      what is kept there is another user's, version's or machine's
+        └── StateFull             state-full          no room for one more name, process or for a larger number
 
 Each class has one code, and each code has a section in ``docs/errors.md``.
 """
@@ -285,3 +289,27 @@ class ModelRefused(TenureError):
     """Raised when a model file is not what it is said to be, or could run code when it is loaded."""
 
     code = "model-refused"
+
+
+class StateError(TenureError):
+    """The base of every refusal of state that processes share; what had been acknowledged is kept."""
+
+    code = "state"
+
+
+class StateUnavailable(StateError):
+    """Raised when the place where state is kept cannot be reached, read or written."""
+
+    code = "state-unavailable"
+
+
+class StateMismatch(StateError):
+    """Raised when what is kept in the place of our state belongs to another user, version or machine."""
+
+    code = "state-mismatch"
+
+
+class StateFull(StateError):
+    """Raised when there is no room for one more name or process, or for a number so large."""
+
+    code = "state-full"
