@@ -26,7 +26,7 @@ def brought():
     return {name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names
 
 before = brought()
-import tenure
+import tenure, tenure.fastapi.application
 print(*sorted(brought() - before))
 """
 

@@ -11,12 +11,12 @@ from fastapi import FastAPI
 from tenure.belonging import NOT_STARTED_HINT, STATE, running_app
 from tenure.errors import DeclarationError, NotStarted
 from tenure.factories import kind_of, opener
-from tenure.fastapi.application import Application
 from tenure.fastapi.overrides import refuse_values
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 
+    from tenure.fastapi.application import Application
     from tenure.resources import Resource
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ async def _run(app: FastAPI, mine: Callable[..., Any] | None, also: Sequence[Res
     if not isinstance(app, FastAPI):
         msg = f"tenure's lifespan was given {app!r}, which is not a FastAPI app"
         raise DeclarationError(msg, hint="give it to the outermost FastAPI app, `FastAPI(lifespan=lifespan)`")
-    application = Application(app, also=also, lifespan=mine)
+    application = _application()(app, also=also, lifespan=mine)
     async with application.run():
         if mine is None:
             yield {STATE: application}
@@ -108,6 +108,12 @@ async def _run(app: FastAPI, mine: Callable[..., Any] | None, also: Sequence[Res
             arguments = application.lifespan_arguments()
             async with opener(partial(mine, app), kind_of(mine))(**arguments) as state:
                 yield {**(state or {}), STATE: application}
+
+
+def _application() -> type[Application]:
+    from tenure.fastapi.application import Application  # noqa: PLC0415 (to declare, nothing of what runs is needed)
+
+    return Application
 
 
 @asynccontextmanager
@@ -124,7 +130,7 @@ async def running(app: FastAPI | None = None, *, also: Sequence[Resource[Any]] =
         CloseFailed: After everything was closed: what failed.
     """
     if app is None:
-        application = Application(None, also=also)
+        application = _application()(None, also=also)
         async with application.run():
             yield Scope(application)
         return
@@ -133,7 +139,7 @@ async def running(app: FastAPI | None = None, *, also: Sequence[Resource[Any]] =
         raise DeclarationError(msg, hint="an app names its resources itself: `FastAPI(lifespan=lifespan(also=[…]))`")
     async with app.router.lifespan_context(app):
         found = running_app(app)
-        if not isinstance(found, Application) or not found.here:
+        if not isinstance(found, _application()) or not found.here:
             msg = f"`running` was given {app!r}, which does not have tenure's lifespan"
             raise NotStarted(msg, hint=NOT_STARTED_HINT)
         yield Scope(found)
