@@ -84,7 +84,7 @@ class BoundRoute:
             return self._solver.nothing_left(values, known)
         errors: list[Any] = []
         solved: Any = None
-        cache = known["dependency_cache"] = known.get("dependency_cache") or {}
+        cache = known.setdefault("dependency_cache", {})
         for stage in self._stages:
             if isinstance(stage, Step):
                 value = await stage.value(request, cache)
