@@ -52,7 +52,7 @@ class Engine(Protocol):
         ...
 
     async def acquire(self, name: str, *, holder: str, lease: float) -> int | None:
-        """Take a lock for `lease` seconds, unless another has it; give a token greater than all that were given before."""
+        """Take a lock for `lease` seconds, unless another has it; give a token above all that were given before."""
         ...
 
     async def renew(self, name: str, *, holder: str, lease: float) -> bool:
