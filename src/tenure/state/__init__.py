@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tenure.state.counter import Counter
+from tenure.state.deployments import deployed, deployment_name
 
-__all__ = ["Counter"]
+__all__ = ["Counter", "deployed", "deployment_name"]

@@ -12,7 +12,7 @@ class MemoryNumber:
         self._lock = Lock()
         self._value = 0
 
-    def add(self, n: int) -> int:
+    def add(self, n: int = 1) -> int:
         """Add to it and give the new value, in one atomic step."""
         with self._lock:
             self._value += n

@@ -1,0 +1,77 @@
+"""Which deployment a process belongs to: those of one name share their state, so that two apps never do by accident."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tenure.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+VARIABLE = "TENURE_DEPLOYMENT"
+"""The environment variable that names the deployment."""
+
+PROJECT_FILES = ("pyproject.toml", "setup.py", ".git")
+"""What the root of a project has."""
+
+_ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DIGITS = 12
+_TITLE_LENGTH = 40
+
+_deployment: ContextVar[str | None] = ContextVar("tenure_deployment", default=None)
+
+
+def deployment_name(given: str | None = None, *, title: str = "") -> str:
+    """
+    Say which deployment an app belongs to.
+
+    Args:
+        given: What the program says; it comes first, then the environment variable `TENURE_DEPLOYMENT`.
+        title: The app's title, from which a name is derived if nothing names the deployment, together with the user
+            and the project's folder: the nearest above the working folder that has a `pyproject.toml`, a `setup.py` or
+            a `.git`, else the working folder. So all workers of one app have the same, however many there are.
+
+    Raises:
+        DeclarationError: The name cannot be a folder's.
+    """
+    name = given if given is not None else os.environ.get(VARIABLE) or _derived(title)
+    if not _ALLOWED.fullmatch(name):
+        msg = f"the deployment {name!r} cannot be the name of a folder"
+        raise DeclarationError(
+            msg, hint="use at most 64 letters, digits, `.`, `_` and `-`, a letter or a digit first: `roster-blue`"
+        )
+    return name
+
+
+@contextmanager
+def deployed(name: str) -> Generator[None]:
+    """Let what starts in this block, and the tasks that it creates, share state with the deployment of this name."""
+    token = _deployment.set(deployment_name(name))
+    try:
+        yield
+    finally:
+        _deployment.reset(token)
+
+
+def current_deployment() -> str:
+    """Give the deployment of the block around, else the one that an app without a title would have."""
+    return _deployment.get() or deployment_name()
+
+
+def _derived(title: str) -> str:
+    told = "\0".join((str(os.geteuid()), str(_project_folder(Path.cwd())), title))
+    digest = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
+    readable = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:_TITLE_LENGTH].strip("-")
+    return f"{readable or 'app'}-{digest}"
+
+
+def _project_folder(start: Path) -> Path:
+    candidates = (start, *start.parents)
+    return next((folder for folder in candidates if any((folder / name).exists() for name in PROJECT_FILES)), start)
