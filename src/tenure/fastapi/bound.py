@@ -137,26 +137,30 @@ class _Reading:
             raise _LeftToFastAPI
         below = [self.read(taken) for taken in dependant.dependencies]
         constants = {each.dependant.name: each.constant for each in below if each.is_constant}
+        found = _Found(self._reduced(dependant, below, constants))
         rest = [each for each in below if not each.is_constant]
-        found = _Found(self._reduced(dependant, constants, [each.dependant for each in rest]))
         steps = [each.step for each in rest if each.step]
         if len(steps) == len(rest) and not is_for_fastapi and not _takes_request_data(dependant):
-            found.step = (
-                ResourceStep(call, dependant, constants, steps)
-                if isinstance(call, Resource)
-                else PlainStep(self._solver, found.dependant, steps)
-            )
+            if isinstance(call, Resource):
+                found.step = ResourceStep(call, dependant, constants, steps)
+            else:
+                known = {} if found.dependant.call is not dependant.call else constants
+                found.step = PlainStep(self._solver, found.dependant, known, steps)
         return found
 
-    def _reduced(self, dependant: Any, constants: dict[str, Any], left: list[Any]) -> Any:  # noqa: ANN401 (FastAPI's own)
-        if left == dependant.dependencies and not constants:
+    def _reduced(self, dependant: Any, below: list[_Found], constants: dict[str, Any]) -> Any:  # noqa: ANN401 (FastAPI's own)
+        """Give the dependant with what is known taken out of its tree and into its call."""
+        as_found = all(each.dependant is taken for each, taken in zip(below, dependant.dependencies, strict=True))
+        if as_found and not constants:
             return dependant
-        call = dependant.call
+        reduced = replace(dependant, dependencies=[each.dependant for each in below])
         if constants:  # one call for all places that want it, as FastAPI makes a dependency once by its call
-            call = self._bound_calls.setdefault(call, partial(call, **constants))
-        reduced = replace(dependant, dependencies=left, call=call)
-        same = self._solver.kind(reduced) == self._solver.kind(dependant)
-        if not same or self._solver.cache_key(reduced)[1:] != self._solver.cache_key(dependant)[1:]:
+            call = self._bound_calls.setdefault(dependant.call, partial(dependant.call, **constants))
+            left = [each.dependant for each in below if not each.is_constant]
+            bound = replace(dependant, dependencies=left, call=call)
+            if self._solver.kind(bound) == self._solver.kind(dependant):  # older versions do not see through `partial`
+                reduced = bound
+        if self._solver.cache_key(reduced)[1:] != self._solver.cache_key(dependant)[1:]:
             raise _LeftToFastAPI
         return reduced
 

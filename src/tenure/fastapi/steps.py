@@ -73,8 +73,14 @@ class ResourceStep(Step):
 class PlainStep(Step):
     """A plain function or generator, called as FastAPI calls it and kept where FastAPI keeps it."""
 
-    def __init__(self, solver: Solver, dependant: Any, inputs: Sequence[Step]) -> None:  # noqa: ANN401 (FastAPI's own)
-        super().__init__(dependant, {}, inputs)  # what is known is part of the call
+    def __init__(
+        self,
+        solver: Solver,
+        dependant: Any,  # noqa: ANN401 (FastAPI's own)
+        constants: dict[str, Any],
+        inputs: Sequence[Step],
+    ) -> None:
+        super().__init__(dependant, constants, inputs)
         self._dependant = dependant
         self._key: Hashable = solver.cache_key(dependant)
         self._generates, self._is_coroutine = solver.generates(dependant), solver.is_coroutine(dependant)
