@@ -163,7 +163,7 @@ def test_an_app_in_a_forked_child_has_a_share_of_its_own(start: Start) -> None:
 
 
 def test_what_was_acknowledged_outlives_a_kill(mine: Share, start: Start) -> None:
-    """Workers killed in the middle of their adds: no fewer are counted than they acknowledged, no more than they sent."""
+    """Of workers killed while they add, no fewer adds are counted than were acknowledged, no more than were sent."""
     sent = acknowledged = 0
     for _ in range(10):
         workers = [start().joined() for _ in range(2)]
