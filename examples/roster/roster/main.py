@@ -17,5 +17,5 @@ app = FastAPI(title="roster", summary="A directory of users.", lifespan=lifespan
 app.add_middleware(BodyLimit)
 app.add_middleware(PlainStartFailure)
 problems.install(app)
+app.include_router(stats.router)  # first, for routes are tried in order, and this one is asked for most
 app.include_router(users.router)
-app.include_router(stats.router)

@@ -40,15 +40,17 @@ class Repository:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def page(self, page: Page) -> list[UserName]:
-        """Give a page of users, by id."""
+    async def page(self, page: Page) -> tuple[list[UserName], Page | None]:
+        """Give a page of users, by id, and which page follows, if there are more."""
         rows = await self._connection.fetch(
             "SELECT id, username FROM users WHERE id > $1 AND starts_with(username, $2) ORDER BY id LIMIT $3",
             page.after,
             page.username,
-            page.limit,
+            page.limit + 1,
         )
-        return [UserName(**row) for row in rows]
+        users = [UserName(id=row["id"], username=row["username"]) for row in rows[: page.limit]]
+        more = len(rows) > page.limit
+        return users, page.model_copy(update={"after": users[-1].id}) if more else None
 
     async def get(self, user_id: int) -> User | None:
         """Give the user, or None."""

@@ -53,11 +53,11 @@ def _found(user: User | None) -> User:
 async def list_users(
     request: Request, response: Response, page: Annotated[Page, Query()], users: Users
 ) -> list[UserName]:
-    """List users by id; where there may be more, the header `Link` has the next page."""
-    found = await users.page(page)
-    if len(found) == page.limit:
-        following = page.model_copy(update={"after": found[-1].id}).model_dump(exclude_defaults=True)
-        response.headers["Link"] = f'<{request.url.path}?{urlencode(following)}>; rel="next"'
+    """List users by id; where there are more, the header `Link` has the next page."""
+    found, following = await users.page(page)
+    if following is not None:
+        query = urlencode(following.model_dump(exclude_defaults=True))
+        response.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
     return found
 
 
