@@ -9,7 +9,7 @@ PORT ?= 8000
 WORKERS ?= 1
 # Tests that run at once; each of these runs a PostgreSQL of its own.
 JOBS ?= 2
-# What `make test` passes on to pytest, such as ARGS="tests/core -k counter".
+# What `make test` passes on to pytest, such as ARGS="tests/core -k counter", and `make bench` to the benchmark.
 ARGS ?=
 
 VENV := .venv/bin/python -m
@@ -17,7 +17,7 @@ PINS := pyproject.toml examples/roster/pyproject.toml requirements/installer.txt
 
 .PHONY: help
 help: ## List what can be done
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
 
 .PHONY: run
 run: .venv/run.stamp ## Run examples/roster on 127.0.0.1:8000 (HOST=, PORT=, WORKERS=)
@@ -51,9 +51,12 @@ compat: .venv/dev.stamp ## Test the core on old and new versions of FastAPI and 
 	@.venv/bin/python tests/compat/run
 
 .PHONY: bench
-bench: .venv/dev.stamp ## Measure beside the peers
-	@test -d benchmarks || { echo "There are no benchmarks yet: they come with a later change."; exit 1; }
-	@$(VENV) benchmarks
+bench: .venv-bench/bench.stamp ## Measure beside the peers, and write docs/benchmarks.md anew (ARGS=--quick)
+	@.venv-bench/bin/python -m benchmarks $(ARGS)
+
+.PHONY: bench-check
+bench-check: .venv-bench/bench.stamp ## Measure tenure alone, and fail where it misses a bar
+	@.venv-bench/bin/python -m benchmarks --check $(ARGS)
 
 .PHONY: pins
 pins: .venv/dev.stamp ## Pin the newest versions of what pyproject.toml asks for
@@ -66,4 +69,8 @@ pins: .venv/dev.stamp ## Pin the newest versions of what pyproject.toml asks for
 
 .venv/run.stamp: requirements/run.txt $(PINS)
 	@scripts/environment run
+	@touch $@
+
+.venv-bench/bench.stamp: requirements/bench.txt $(PINS)
+	@scripts/environment bench
 	@touch $@
