@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -12,15 +13,21 @@ LARGEST_VALUE = 1024 * 1024
 """Bytes that a value or a message may have, unless a handle says otherwise."""
 
 
-class Missed:
-    """Stands among the messages of a topic where some may have been lost."""
+LARGEST_KEY = 512
+"""Bytes that a key may have, in UTF-8."""
+
+
+class Missed(Enum):
+    """What stands among the messages of a topic where some may have been lost: `MISSED`, told by ``is``."""
+
+    MISSED = "MISSED"
 
     def __repr__(self) -> str:
         return "MISSED"
 
 
-MISSED: Final = Missed()
-"""The only one there is."""
+MISSED: Final = Missed.MISSED
+"""The only one there is; an enumeration's, so that type checkers know what is left after ``if message is MISSED``."""
 
 
 class Engine(Protocol):
@@ -28,7 +35,7 @@ class Engine(Protocol):
     What keeps the state of one scope: one for each process and event loop, shared by all handles of that scope.
 
     Keys and names are those of the handle, such as ``"cache:sessions:42"``; an engine puts its deployment before them.
-    Each call has a deadline of its own.
+    Each call has a deadline of its own. The names of handles have no colon, so a key belongs to one handle.
 
     Raises:
         StateUnavailable: From each call, when the engine does not answer in time. Whether a write was done is then not
@@ -48,11 +55,25 @@ class Engine(Protocol):
         ...
 
     async def increment(self, key: str, by: int, *, ttl: float | None) -> int:
-        """Add to a number in one atomic step, and give the new one; the first add begins at 0 and sets the expiry."""
+        """
+        Add to a number in one atomic step, and give the new one; the first add begins at 0 and sets the expiry.
+
+        A number is kept as the bytes of its decimal digits, so `get` and `set` read and write it as well.
+
+        Raises:
+            StateMismatch: What is kept there is not a whole number.
+            StateFull: The number would leave 64 bits. It is as it was.
+        """
         ...
 
     async def acquire(self, name: str, *, holder: str, lease: float) -> int | None:
-        """Take a lock for `lease` seconds, unless another has it; give a token above all that were given before."""
+        """
+        Take a lock for `lease` seconds, unless another holder has it, without waiting.
+
+        Returns:
+            A token above all that were given before, whatever the name: one number serves all locks, so that a name
+            leaves nothing behind when its lease ends, and names may be many. Nothing, if another has the lock.
+        """
         ...
 
     async def renew(self, name: str, *, holder: str, lease: float) -> bool:
@@ -71,6 +92,7 @@ class Engine(Protocol):
         """
         Receive what is published from the enter on, in order, with `MISSED` where something may have been lost.
 
-        It is so after a reconnection, and where the receiver was too slow for what is kept for it.
+        It is so after a reconnection, and where the receiver was too slow for what is kept for it. The iteration ends,
+        after what is kept, when the engine is closed.
         """
         ...
