@@ -1,16 +1,17 @@
 """
 The specification's program as its page writes it, beside roster: the same two routes, database and answers, served.
 
-Each round asks one, then the other, so that whatever else the machine does meets both.
+Each round asks one, then the other, so that whatever else the machine does meets both alike.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.served.load import CONNECTIONS, CannotMeasure, Load, ask, ask_often, find_wrk, press
+from benchmarks.served.load import CannotMeasure, Load, ask, ask_often, find_wrk, press
 from benchmarks.served.servers import ROSTER, SPECIFICATION, USERS, Contender, database
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ COUNTED = 400
 """Requests that are sent to several workers, to see whether they are counted as one."""
 
 Row = dict[str, Any]
+Loads = dict[tuple[str, Contender], list[Load]]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    rounds: int
+    seconds: int
 
 
 def measure(say: Callable[[str], None], *, quick: bool) -> list[Row]:
@@ -41,28 +51,29 @@ def measure(say: Callable[[str], None], *, quick: bool) -> list[Row]:
         CannotMeasure: There is no load generator, a server did not start, or the answers are not the same.
     """
     wrk = find_wrk(say)
-    rounds, seconds = (2, 2) if quick else (5, 4)
-    say("served: starting a PostgreSQL with 100 users")
+    say("served: starting a PostgreSQL, and roster to make 100 users in it")
     with database() as (folder, dsn):
-        rows = _measure_speed(say, wrk, folder, dsn, rounds=rounds, seconds=seconds)
-        return rows + [_measure_count(say, contender, folder, dsn) for contender in CONTENDERS]
+        loads = _press_all(say, wrk, folder, dsn, Effort(2, 2) if quick else Effort(5, 4))
+        return [
+            *(_speed_row(path, contender, loads) for path, contender in loads),
+            *(_count_row(say, contender, folder, dsn) for contender in CONTENDERS),
+        ]
 
 
-def _measure_speed(
-    say: Callable[[str], None], wrk: str, folder: Path, dsn: str, *, rounds: int, seconds: int
-) -> list[Row]:
-    loads: dict[tuple[str, Contender], list[Load]] = {(path, each): [] for path in BARS for each in CONTENDERS}
+def _press_all(say: Callable[[str], None], wrk: str, folder: Path, dsn: str, effort: Effort) -> Loads:
+    loads: Loads = {(path, each): [] for path in BARS for each in CONTENDERS}
     with ExitStack() as servers:
         say("served: starting one uvicorn worker of each program")
         urls = {each: servers.enter_context(each.serve(folder, dsn)) for each in CONTENDERS}
         _compare_answers(urls)
         for path, contender in loads:
-            press(wrk, urls[contender] + path, 1)  # fills caches, opens connections
-        for number in range(rounds):
-            for (path, contender), found in loads.items():
-                say(f"served: {path} of {contender.name}, round {number + 1} of {rounds}")
-                found.append(press(wrk, urls[contender] + path, seconds))
-    return [_speed_row(path, contender, loads) for path, contender in loads]
+            press(wrk, urls[contender] + path, 1)  # fills caches and pools
+        for number in range(effort.rounds):
+            turns = list(loads)
+            for path, contender in turns if number % 2 else reversed(turns):
+                say(f"served: {path} of {contender.name}, round {number + 1} of {effort.rounds}")
+                loads[path, contender].append(press(wrk, urls[contender] + path, effort.seconds))
+    return loads
 
 
 def _compare_answers(urls: dict[Contender, str]) -> None:
@@ -77,7 +88,7 @@ def _compare_answers(urls: dict[Contender, str]) -> None:
             raise CannotMeasure(message)
 
 
-def _speed_row(path: str, contender: Contender, loads: dict[tuple[str, Contender], list[Load]]) -> Row:
+def _speed_row(path: str, contender: Contender, loads: Loads) -> Row:
     found = loads[path, contender]
     ratios = sorted(
         ours.requests_per_second / theirs.requests_per_second
@@ -91,11 +102,11 @@ def _speed_row(path: str, contender: Contender, loads: dict[tuple[str, Contender
         "latency_p99_ms": median(load.latency_p99_ms for load in found),
         "ratio": median(ratios),
         "bar": BARS[path] if contender is ROSTER else None,
-        "note": f"one uvicorn worker, {CONNECTIONS} connections; ratios of rounds {ratios[0]:.2f} to {ratios[-1]:.2f}",
+        "note": f"one uvicorn worker without access log; rounds from {ratios[0]:.2f} to {ratios[-1]:.2f}",
     }
 
 
-def _measure_count(say: Callable[[str], None], contender: Contender, folder: Path, dsn: str) -> Row:
+def _count_row(say: Callable[[str], None], contender: Contender, folder: Path, dsn: str) -> Row:
     say(f"served: counting {COUNTED} requests to {WORKERS} workers of {contender.name}")
     with contender.serve(folder, dsn, workers=WORKERS) as url:
         highest = max(answer["total_requests"] for answer in ask_often(f"{url}/stats", COUNTED))

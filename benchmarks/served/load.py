@@ -40,12 +40,10 @@ def find_wrk(say: Callable[[str], None]) -> str:
         CannotMeasure: It is not there.
     """
     if shutil.which("wrk") is None and os.geteuid() == 0 and (apt := shutil.which("apt-get")):
-        say("installing wrk, the load generator, with apt-get")
-        quiet = {"capture_output": True, "check": False, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
-        install = [apt, "install", "--yes", "--no-install-recommends", "wrk"]
-        if subprocess.run(install, **quiet).returncode:  # noqa: S603 (a command of our own)
-            subprocess.run([apt, "update"], **quiet)  # noqa: S603 (likewise)
-            subprocess.run(install, **quiet)  # noqa: S603 (likewise)
+        say("served: installing wrk, the load generator, with apt-get")
+        if not _run(apt, "install", "--yes", "--no-install-recommends", "wrk"):
+            _run(apt, "update")
+            _run(apt, "install", "--yes", "--no-install-recommends", "wrk")
     found = shutil.which("wrk")
     if found is None:
         message = (
@@ -53,6 +51,12 @@ def find_wrk(say: Callable[[str], None]) -> str:
         )
         raise CannotMeasure(message)
     return found
+
+
+def _run(*command: str) -> bool:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    ran = subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603 (ours)
+    return ran.returncode == 0
 
 
 def press(wrk: str, url: str, seconds: int) -> Load:
@@ -71,7 +75,7 @@ def press(wrk: str, url: str, seconds: int) -> Load:
         raise CannotMeasure(message)
     measured: dict[str, int] = json.loads(ran.stdout.splitlines()[-1])
     if measured["failed"] or measured["refused"]:
-        message = f"{url}: of {measured['requests']} requests, {measured['refused']} were refused and {measured['failed']} not answered"
+        message = "of {requests} requests, {refused} were refused and {failed} not answered: ".format(**measured) + url
         raise CannotMeasure(message)
     return Load(
         requests_per_second=measured["requests"] / (measured["microseconds"] / 1e6),
