@@ -49,7 +49,7 @@ def parse() -> argparse.Namespace:
         help="measure, as it does unasked; say where tenure's microseconds go; write tables and pictures anew",
     )
     effort = parser.add_mutually_exclusive_group()
-    effort.add_argument("--quick", action="store_true", help="less than a minute, and not to be relied on")
+    effort.add_argument("--quick", action="store_true", help="less than a minute; too few rounds to be written down")
     effort.add_argument("--full", action="store_true", help="many rounds, and a million requests for memory")
     parser.add_argument("--check", action="store_true", help="tenure alone; write nothing; fail where a bar is missed")
     return parser.parse_args()

@@ -30,6 +30,7 @@ LABEL = 170
 VALUE = 52
 SUBTITLE = "Time of a request over the same route on module globals, which is 1. Logarithmic axis; shorter is better."
 TICKS = (1, 1.5, 2, 3, 5, 10, 20)
+TICK_DISTANCE = 20
 
 
 @dataclass(frozen=True)
@@ -147,15 +148,24 @@ def panel(work: Work, rows: Sequence[Ratio], scale: Scale, left: float, top: flo
         f'<text class="work" x="{left:g}" y="{top + 14:g}">{escape(work.title.capitalize())}</text>',
         f'<text class="small" x="{left:g}" y="{top + 31:g}">{told}</text>',
     ]
-    for tick in TICKS:
-        if tick > scale.high:
-            continue
+    for tick in ticks(scale):
         x = scale(tick)
         kind = "one" if tick == 1 else "line"
-        parts.append(f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{first - 6:g}" y2="{bottom:g}"/>')
-        parts.append(f'<text class="small middle" x="{x:.1f}" y="{first - 11:g}">{tick:g}</text>')
+        parts += [
+            f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{first - 6:g}" y2="{bottom:g}"/>',
+            f'<text class="small middle" x="{x:.1f}" y="{first - 11:g}">{tick:g}</text>',
+        ]
     parts += [bar(row, scale, first + ROW * number) for number, row in enumerate(rows)]
     return "\n".join(parts)
+
+
+def ticks(scale: Scale) -> list[float]:
+    """Give the marks of an axis that are not too near to one another."""
+    kept: list[float] = []
+    for tick in TICKS:
+        if tick <= scale.high and (not kept or scale(tick) - scale(kept[-1]) >= TICK_DISTANCE):
+            kept.append(tick)
+    return kept
 
 
 def bar(row: Ratio, scale: Scale, top: float) -> str:

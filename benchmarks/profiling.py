@@ -73,7 +73,7 @@ async def profiles(rounds: int, advance: Callable[[str], None]) -> list[Profile]
     found = []
     for work in PROFILED:
         cases = [Case(work, by_name[BASELINE]), Case(work, by_name[TENURE])]
-        baseline, tenure = await measure(cases, Effort(rounds, seconds=0.005), lambda: None)
+        baseline, tenure = await measure(cases, Effort(rounds, seconds=0.0025), lambda: None)
         advance(f"profile: {work.title}")
         more = await profiled(cases[1], tenure.microseconds)
         less = await profiled(cases[0], baseline.microseconds)

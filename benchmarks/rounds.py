@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from statistics import median, quantiles
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 WARM_UP = 40
 """Requests before a case is timed, each time: others have had the processor's caches, and Python specialises anew."""
+
+ATTEMPTS = 5
+"""How often a case is timed anew in a round because something else had the processor meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Lane:
         self.case = case
         self.app = case.build()
         self.requests = 10
+        self.waits = False
         self.kept: Client | None = None
 
     @asynccontextmanager
@@ -94,9 +99,12 @@ class Lane:
                 yield client
 
     async def calibrate(self, seconds: float) -> None:
-        """Find how many requests take about so long."""
+        """Find how many requests take about so long, and whether they wait for another thread."""
         await self.time()
-        self.requests = max(5, round(seconds / await self.time()))
+        switches = voluntary()
+        taken = await self.time()
+        self.waits = voluntary() - switches >= self.requests
+        self.requests = max(5, round(seconds / taken))
 
     async def time(self) -> float:
         """Give the seconds that a request takes, the mean of one round's."""
@@ -108,9 +116,25 @@ class Lane:
     async def _time(self, client: Client) -> float:
         await client.send(min(WARM_UP, 2 * self.requests))
         gc.collect()  # what the one before has left behind is not for this one to clear up
-        begin = perf_counter()
-        await client.send(self.requests)
-        return (perf_counter() - begin) / self.requests
+        taken = 0.0
+        for _ in range(ATTEMPTS):
+            switches = involuntary()
+            begin = perf_counter()
+            await client.send(self.requests)
+            taken = (perf_counter() - begin) / self.requests
+            if self.waits or involuntary() == switches:
+                break
+        return taken
+
+
+def voluntary() -> int:
+    """Count how often this thread has given up its processor."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
+def involuntary() -> int:
+    """Count how often this thread's processor was given to something else."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
 
 
 async def measure(cases: Sequence[Case], effort: Effort, advance: Callable[[], None]) -> list[Timing]:

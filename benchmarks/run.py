@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from benchmarks.results import Amount, Ratio
 
 EFFORTS = {
-    "quick": Effort(rounds=8, seconds=0.004),
-    "default": Effort(rounds=100, seconds=0.005),
-    "full": Effort(rounds=500, seconds=0.005),
+    "quick": Effort(rounds=8, seconds=0.0025),
+    "default": Effort(rounds=200, seconds=0.0025),
+    "full": Effort(rounds=1_000, seconds=0.0025),
 }
 MEMORY_REQUESTS = {"quick": 20_000, "default": 100_000, "full": 1_000_000}
 IMPORTS = {"quick": 3, "default": 15, "full": 30}
 PLANNINGS = {"quick": 1, "default": 3, "full": 5}
 
 
-def everything(progress: Progress, mode: str) -> Results:
-    """Measure everything, show it, and write it down."""
+def everything(progress: Progress, mode: str) -> None:
+    """Measure everything, show it, and, unless it was quick, write it down."""
     everyone = contenders()
     effort = EFFORTS[mode]
     results = Results(about={})
@@ -50,12 +50,14 @@ def everything(progress: Progress, mode: str) -> Results:
         progress.expect(None)
         results.served = served.measure(progress.advance_to, quick=mode == "quick")
         show_served(progress, results.served)
+    if mode == "quick":
+        progress.say("Nothing is written: so few rounds are for trying things out.")
+        return
     results.about = about((package for each in everyone for package in each.packages), mode)
     results.write()
     tables.write(tables.tables_of(results))
     for place in (*draw(results), tables.PAGE):
         progress.say(f"wrote {place}")
-    return results
 
 
 def amounts(progress: Progress, mode: str) -> list[Amount]:
