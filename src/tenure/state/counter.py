@@ -152,7 +152,8 @@ class Counter(Resource["Counter"]):
             AlreadyClosed: Its app has closed it.
             StateError: This is a forked child, which cannot join those that share the count.
         """
-        return self._counting().value
+        number = self._number
+        return number.value if number is not None else self._counting().value
 
     def _counting(self) -> Number:
         if self._is_closed:

@@ -5,11 +5,13 @@ The file that a deployment's counts are kept in: how it is laid out, made, opene
 
     header     magic, version, rows, columns, marks, boot, epoch; one page
     names      a record for each column: the name's length, then its bytes
-    columns    one number of 64 bits for each row, then one more for each; with 256 rows, a page
+    columns    two cells of 64 bits for each row; with 256 rows, a page
 
-A row belongs to one process. Its first number is written to by one thread of it, its second by all others. So every
-number has one writer at a time, and each store is one aligned machine word, which no reader can see half done.
-The marks say how many rows were ever used, in each of the two halves: what lies beyond is 0.
+A row belongs to one process: one thread of it writes to its own cell, all others take turns at its shared one. So every
+cell has one writer at a time, and each store is one aligned machine word, which no reader can see half done.
+
+In a column, own cells go down from the middle and shared cells go up, so that those in use lie together and are summed
+up at once. The marks say how many of each were ever used; what lies beyond is 0.
 """
 
 from __future__ import annotations
@@ -39,7 +41,11 @@ _HALF = 32
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 Words = memoryview
-"""The file as numbers of 64 bits. Never `struct.pack_into`: it clears a number first, and others read that."""
+"""
+The file as numbers of 64 bits, each read and written as a whole.
+
+Never `struct.pack_into`: it clears a number before it writes it, and others read that.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,19 +75,35 @@ DEFAULT_LAYOUT = Layout()
 
 
 class Marks(NamedTuple):
-    """How many rows were ever used: by a process's own thread, and by its other threads."""
+    """How many rows were ever used: their own cells, and their shared ones."""
 
     own: int
-    others: int
+    shared: int
 
     def word(self) -> int:
         """Give them as the one number in which they are stored."""
-        return self.own | self.others << _HALF
+        return self.own | self.shared << _HALF
 
 
 def marks_of(word: int) -> Marks:
     """Read the marks from the number in which they are stored."""
     return Marks(word & (1 << _HALF) - 1, word >> _HALF)
+
+
+def own_cell(column: Words, row: int) -> int:
+    """Tell where in a column a row's own cell is."""
+    return len(column) // 2 - 1 - row
+
+
+def shared_cell(column: Words, row: int) -> int:
+    """Tell where in a column a row's shared cell is."""
+    return len(column) // 2 + row
+
+
+def used_cells(column: Words, word: int) -> Words:
+    """Give the cells of a column that the marks speak of, which lie together."""
+    marks, middle = marks_of(word), len(column) // 2
+    return column[middle - marks.own : middle + marks.shared]
 
 
 class CountsFile:
@@ -118,10 +140,10 @@ class CountsFile:
         self.marks: Words = self.words[_MARKS : _MARKS + 1]
         self._names: dict[str, int] = {}
 
-    def use_rows(self, *, own: int = 0, others: int = 0) -> None:
-        """Raise the marks, so that so many rows are read."""
+    def use(self, *, own: int = 0, shared: int = 0) -> None:
+        """Raise the marks, so that readers look at so many cells."""
         before = marks_of(self.marks[0])
-        after = Marks(max(before.own, own), max(before.others, others))
+        after = Marks(max(before.own, own), max(before.shared, shared))
         if after != before:
             self.marks[0] = after.word()
             self._keep(0, PAGE)

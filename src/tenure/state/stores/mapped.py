@@ -31,13 +31,12 @@ class MappedCounts:
     Attributes:
         path: The file.
         users: The parts that apps of this process have in it.
-        has_others: Whether readers know that threads other than the owner add to this process's row.
     """
 
     def __init__(self, folder: Path, *, durable: bool, layout: Layout) -> None:
         self.path = folder / "counts"
         self.users: set[Share] = set()
-        self.has_others = False
+        self._takes_turns = False
         self._folder = folder
         self._durable = durable
         self._layout = layout
@@ -59,7 +58,7 @@ class MappedCounts:
             row, in_use = rows.claim(self._folder)
             try:
                 self._joined = self._open(row, in_use=in_use), row
-                self._owner, self.has_others = owner, False
+                self._owner, self._takes_turns = owner, False
                 for number in self._numbers.values():
                     self._attach(number)
             except BaseException:
@@ -77,7 +76,7 @@ class MappedCounts:
         if row.number >= file.layout.rows:
             msg = f"there is no room for one more process: {file.layout.rows} share these counts"
             raise StateFull(msg, path=[str(self.path)], hint="run fewer, or give some of them another deployment")
-        file.use_rows(own=row.number + 1)
+        file.use(own=row.number + 1)
         return file
 
     def number(self, name: str, owner: int) -> MappedNumber:
@@ -89,19 +88,22 @@ class MappedCounts:
                 self._attach(number)
             self._numbers[name] = number
         if owner != self._owner:
-            self._show_others()
+            self._take_turns()
         return number
 
     def _attach(self, number: MappedNumber) -> None:
         file, row = self._place()
         number.attach(file.column(number.name), file.marks, row.number, self._owner)
 
-    def _show_others(self) -> None:
-        if not self.has_others:
+    def _take_turns(self) -> None:
+        """Let other threads than the owner add; readers are told before the first does."""
+        if not self._takes_turns:
             file, row = self._place()
             with rows.alone(self._folder):
-                file.use_rows(others=row.number + 1)
-            self.has_others = True
+                file.use(shared=row.number + 1)
+            self._takes_turns = True
+        for number in self._numbers.values():
+            number.take_turns()
 
     def _place(self) -> tuple[CountsFile, rows.Row]:
         if self._joined is None:
@@ -110,7 +112,7 @@ class MappedCounts:
 
     def resume(self, *, adding: bool = False) -> None:
         """
-        Join, in a forked child; and tell readers, before another thread than the owner first adds.
+        Join, in a forked child; and let other threads than the owner add.
 
         Raises:
             AlreadyClosed: The counts are closed, not inherited.
@@ -121,7 +123,7 @@ class MappedCounts:
                 self.join(NOBODY)
             self._place()
             if adding:
-                self._show_others()
+                self._take_turns()
 
     def leave(self) -> None:
         """Give the row back; its numbers refuse to be used from now on."""

@@ -6,7 +6,7 @@ from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from tenure.errors import AlreadyClosed, StateFull
-from tenure.state.stores.counts import Words, marks_of
+from tenure.state.stores.counts import Words, own_cell, shared_cell, used_cells
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,17 +17,16 @@ NOBODY = 0
 ALONE = 1
 """The marks of a file in which one row was ever used, and by its own thread alone."""
 
-_View: TypeAlias = tuple[int, Words, Words]
+_View: TypeAlias = tuple[int, Words]
 
 
 class Counts(Protocol):
     """The counts that a number belongs to, as far as it needs to know them."""
 
     path: Path
-    has_others: bool
 
     def resume(self, *, adding: bool = False) -> None:
-        """Join in a forked child; tell readers before another thread than the owner adds; refuse what is closed."""
+        """Join in a forked child; let other threads than the owner add; refuse what is closed."""
         ...
 
 
@@ -48,9 +47,10 @@ class MappedNumber:
         "_lock",
         "_marks",
         "_mine",
-        "_others",
         "_owner",
+        "_row",
         "_shared",
+        "_turns",
         "_view",
         "name",
     )
@@ -59,26 +59,36 @@ class MappedNumber:
         self.name = name
         self._counts = counts
         self._lock = Lock()
-        self.detach()
+        self._column: Words | None = None
+        self._turns: Words | None = None
+        self._owner = NOBODY
 
     def attach(self, column: Words, marks: Words, row: int, owner: int) -> None:
         """Take up a row, with what its last process left in it."""
         with self._lock:
-            half = len(column) // 2
+            own = own_cell(column, row)
             self._column = column
             self._marks = marks
-            self._view: _View = (0, column[:0], column[:0])
-            self._cell = column[row : row + 1]
+            self._row = row
+            self._view: _View = (0, column[:0])
+            self._cell = column[own : own + 1]
             self._mine: int = self._cell[0]
-            self._others: Words | None = column[half + row : half + row + 1]
-            self._shared: int = self._others[0]
             self._owner = owner
+
+    def take_turns(self) -> None:
+        """Let other threads than the owner add."""
+        with self._lock:
+            if self._column is not None and self._turns is None:
+                shared = shared_cell(self._column, self._row)
+                self._shared: int = self._column[shared]
+                self._turns = self._column[shared : shared + 1]
 
     def detach(self) -> None:
         """Write to the row no more."""
         with self._lock:
             self._owner = NOBODY
-            self._others = None
+            self._column = None
+            self._turns = None
 
     def inherit(self) -> None:
         """Leave the row to the parent, in a forked child; a thread that held the lock was not forked with it."""
@@ -94,15 +104,30 @@ class MappedNumber:
             StateFull: What this process has added leaves 64 bits.
             StateError: This is a forked child, and it cannot join.
         """
-        if get_ident() != self._owner:
-            return self._add_in_turn(n)
+        # In both branches the file comes first: if it refuses, nothing has changed.
         try:
-            # The file first: if it refuses, nothing has changed.
-            self._cell[0] = self._mine = mine = self._mine + n
+            if get_ident() == self._owner:
+                self._cell[0] = self._mine = mine = self._mine + n
+                word = self._marks[0]
+                if word == ALONE:  # nobody else has ever added: there is nothing to sum up
+                    return mine
+            else:
+                self._lock.acquire()  # `with` would take a third longer than all else that is done here
+                try:
+                    cell = self._turns
+                    if cell is not None:
+                        cell[0] = self._shared = self._shared + n
+                finally:
+                    self._lock.release()
+                if cell is None:
+                    self._counts.resume(adding=True)
+                    return self.add(n)
+                word = self._marks[0]
         except ValueError as error:
-            raise self._too_large(n) from error
-        # Nobody else has ever added: there is nothing to sum up.
-        return mine if self._marks[0] == ALONE else self._sum()
+            msg = f"the counter `{self.name}` has no room for {n} more: each process adds to a number of 64 bits"
+            raise StateFull(msg, path=[str(self._counts.path)], hint="count in larger units") from error
+        seen, cells = self._view
+        return sum(cells if word == seen else self._look(word))
 
     @property
     def value(self) -> int:
@@ -113,39 +138,19 @@ class MappedNumber:
             AlreadyClosed: The app that opened it is closed.
             StateError: This is a forked child, and it cannot join.
         """
-        if self._others is None:
+        if self._column is None:
             self._counts.resume()
-        return self._sum()
-
-    def _sum(self) -> int:
         word = self._marks[0]
-        seen, own, others = self._view
-        if word != seen:
-            own, others = self._look(word)
-        return sum(own) + sum(others) if others else sum(own)
+        seen, cells = self._view
+        return sum(cells if word == seen else self._look(word))
 
-    def _look(self, word: int) -> tuple[Words, Words]:
-        marks = marks_of(word)
-        half = len(self._column) // 2
-        own, others = self._column[: marks.own], self._column[half : half + marks.others]
-        self._view = (word, own, others)  # as one, for another thread may look too
-        return own, others
-
-    def _add_in_turn(self, n: int) -> int:
-        if self._others is None or not self._counts.has_others:
-            self._counts.resume(adding=True)
-        with self._lock:
-            if self._others is None:
-                raise closed(self._counts.path)
-            try:
-                self._others[0] = self._shared = self._shared + n
-            except ValueError as error:
-                raise self._too_large(n) from error
-        return self._sum()
-
-    def _too_large(self, n: int) -> StateFull:
-        msg = f"the counter `{self.name}` has no room for {n} more: each process adds to a number of 64 bits"
-        return StateFull(msg, path=[str(self._counts.path)], hint="count in larger units")
+    def _look(self, word: int) -> Words:
+        column = self._column
+        if column is None:
+            raise closed(self._counts.path)
+        cells = used_cells(column, word)
+        self._view = (word, cells)  # as one, for another thread may look too
+        return cells
 
 
 def closed(path: Path) -> AlreadyClosed:
