@@ -130,9 +130,10 @@ class _Reading:
             self.has_resource = True
             if outlives_requests(call.scope):
                 tenant = self._tenant_of(call)
-                if tenant is None or is_for_fastapi:  # what was not started is refused where it is asked for
+                if tenant is not None and not is_for_fastapi:
+                    return _Found(dependant, is_constant=True, constant=tenant.value)
+                if call is dependant.call:  # what was not started is refused where it is asked for
                     return _Found(dependant)
-                return _Found(dependant, is_constant=True, constant=tenant.value)
         if call is not dependant.call:  # solved anew from the override's own signature
             raise _LeftToFastAPI
         below = [self.read(taken) for taken in dependant.dependencies]
