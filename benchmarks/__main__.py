@@ -6,6 +6,7 @@ import argparse
 import sys
 
 import uvloop
+from rich.markdown import Markdown
 
 from benchmarks import profiling, run, tables
 from benchmarks.picture import draw
@@ -25,7 +26,7 @@ def main() -> int:
         if arguments.what == "profile":
             found = uvloop.run(profiling.profiles(20 if arguments.quick else 100, progress.advance_to))
             tables.write({"profile": tables.profile(found)})
-            progress.say(tables.profile(found))
+            progress.say(Markdown(tables.profile(found)))
             return 0
         if arguments.check:
             return run.check(progress, run.EFFORTS[mode(arguments)])

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Message
 
     from benchmarks.works import Work
 
-Message = dict[str, Any]
 HEADERS = [(b"host", b"localhost"), (b"user-agent", b"benchmarks"), (b"accept", b"*/*"), (b"x-name", b"ada")]
 CONNECT = {"type": "websocket.connect"}
 NO_BODY = {"type": "http.request", "body": b"", "more_body": False}
@@ -53,7 +52,7 @@ async def started(app: ASGIApp) -> AsyncGenerator[dict[str, Any]]:
     to_app: asyncio.Queue[Message] = asyncio.Queue()
     from_app: asyncio.Queue[Message] = asyncio.Queue()
     scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
-    task = asyncio.create_task(app(scope, to_app.get, from_app.put))
+    task = asyncio.ensure_future(app(scope, to_app.get, from_app.put))
     await to_app.put({"type": "lifespan.startup"})
     await _complete(task, from_app)
     try:
@@ -64,9 +63,10 @@ async def started(app: ASGIApp) -> AsyncGenerator[dict[str, Any]]:
         await task
 
 
-async def _complete(task: asyncio.Task[None], from_app: asyncio.Queue[Message]) -> None:
-    message = asyncio.ensure_future(from_app.get())
-    await asyncio.wait([task, message], return_when=asyncio.FIRST_COMPLETED)
+async def _complete(task: asyncio.Future[None], from_app: asyncio.Queue[Message]) -> None:
+    message: asyncio.Future[Message] = asyncio.ensure_future(from_app.get())
+    both: list[asyncio.Future[Any]] = [task, message]
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     if not message.done():
         message.cancel()
         await task

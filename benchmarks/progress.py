@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -11,7 +11,7 @@ from rich.progress import Progress as Bars
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from rich.table import Table
+    from rich.console import RenderableType
 
 
 FILE_WIDTH = 160
@@ -47,7 +47,7 @@ class Progress:
         self._bars.update(self._task, description=what, advance=1)
         self._bars.refresh()
 
-    def say(self, what: str | Table, **options: Any) -> None:  # noqa: ANN401 (what `Console.print` takes)
+    def say(self, what: RenderableType) -> None:
         """Print above the bar."""
-        self.console.print(what, **options)
+        self.console.print(what)
         self._bars.refresh()

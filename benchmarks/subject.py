@@ -19,7 +19,7 @@ class Service:
     NAME: ClassVar[str] = "1"
 
     def __init__(self) -> None:
-        self.name: object = self.NAME
+        self.name = self.NAME
         self.sessions = 0
         Service.made.append(self)
 

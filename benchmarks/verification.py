@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from benchmarks.driver import Client, started
 from benchmarks.subject import FIVE, Service
@@ -59,7 +59,7 @@ async def verify(case: Case) -> None:
 async def closing(client: Client, service: Service) -> Moment | str:
     """See when the session of one request is closed."""
     seen: dict[str, int] = {"before": service.sessions}
-    service.name = Witness(service, seen)
+    service.name = cast("str", Witness(service, seen))
     await client.answer(lambda message: seen.__setitem__(message, service.sessions))
     service.name = service.NAME
     seen["after"] = service.sessions

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, WebSocket, params
@@ -164,8 +165,12 @@ BUILDS: dict[works.Work, Callable[[Dependencies], FastAPI]] = {
 def enter(contender: Contender, declare: Callable[[], Dependencies]) -> Contender:
     """Enter a contender for every work, each with dependencies of its own."""
     for work, build in BUILDS.items():
-        contender.does(work, lambda build=build: build(declare()))
+        contender.does(work, partial(_build, build, declare))
     return contender
+
+
+def _build(build: Callable[[Dependencies], FastAPI], declare: Callable[[], Dependencies]) -> FastAPI:
+    return build(declare())
 
 
 def enter_overridden(contender: Contender) -> None:

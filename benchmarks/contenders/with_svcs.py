@@ -1,6 +1,6 @@
 """svcs: a registry that the lifespan fills, and a container for each request that handlers ask."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
 import svcs
@@ -24,7 +24,7 @@ def new_app() -> FastAPI:
             service.sessions -= 1
 
     @svcs.fastapi.lifespan
-    async def lifespan(_: FastAPI, registry: svcs.Registry) -> AsyncIterator[dict[str, object]]:
+    async def lifespan(_: FastAPI, registry: svcs.Registry) -> AsyncGenerator[dict[str, object] | None]:
         for kind in FIVE:
             registry.register_value(kind, kind())
         registry.register_factory(Session, open_for)
