@@ -174,9 +174,8 @@ def dies_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     return arm
 
 
-def keep(kind: Callable[[str], Service], folder: str, report: Report) -> None:
+def keep(service: Service, report: Report) -> None:
     """Keep a service, unless another keeper does."""
-    service = kind(folder)
     lock = locks.wait_for(service.settle() / "keeper", deadline=time.monotonic() + HANDOVER)
     if lock is None:
         report.ready()
@@ -192,12 +191,9 @@ def main() -> None:
     order = json.loads(sys.argv[1])
     report = Report(order["report"])
     try:
-        keep(attrgetter(order["name"])(importlib.import_module(order["module"])), order["folder"], report)
+        kind = attrgetter(order["name"])(importlib.import_module(order["module"]))
+        keep(kind(order["folder"], **order["options"]), report)
     except Exception as error:
         logger.exception("the keeper ends")
         report.failed(error)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,12 +13,8 @@ from pathlib import Path
 from signal import SIGTERM, Signals
 from typing import TYPE_CHECKING, ClassVar, Self
 
-import anyio.from_thread
-import anyio.to_thread
-from anyio import CapacityLimiter
-
 from tenure.errors import HostServiceError
-from tenure.host import locks
+from tenure.host import locks, start
 from tenure.host.accounts import Account, myself
 from tenure.host.reports import understand
 
@@ -39,8 +35,8 @@ class Service(ABC):
     The folder must lie on a local file system and belong to the user whom the workers run as.
 
     A subclass says what runs. Its methods run in the keeper, which makes its own instance: the class must be importable
-    by name, and be made from the folder alone. An instance serves one user at a time, and its constructor touches no
-    file, so that it may be made in an event loop.
+    by name, and be made from the folder and `options`. An instance serves one user at a time, and its constructor
+    touches no file, so that it may be made in an event loop.
 
     ::
 
@@ -91,6 +87,10 @@ class Service(ABC):
 
     def evict(self) -> None:  # noqa: B027 (on Linux the kernel has seen to it)
         """Ask the process of a keeper that was killed to end, where it did not end with its keeper."""
+
+    def options(self) -> Mapping[str, object]:
+        """Return what the keeper makes its instance with, beside the folder: keyword arguments that JSON can hold."""
+        return {}
 
     def account(self) -> Account:
         """Return whom the service runs as."""
@@ -154,9 +154,13 @@ class Service(ABC):
         self.release()
 
     async def __aenter__(self) -> Self:
+        # A keeper has no event loop, and need not load anyio.
+        import anyio.from_thread  # noqa: PLC0415
+        import anyio.to_thread  # noqa: PLC0415
+
         # A limiter of its own: start-up must not wait until a full budget of threads has room.
         return await anyio.to_thread.run_sync(
-            self.acquire, anyio.from_thread.check_cancelled, limiter=CapacityLimiter(1)
+            self.acquire, anyio.from_thread.check_cancelled, limiter=anyio.CapacityLimiter(1)
         )
 
     async def __aexit__(self, *_: object) -> None:
@@ -212,13 +216,19 @@ class Service(ABC):
 
     def _spawn(self, speaker: int) -> None:
         kind = type(self)
-        order = {"module": kind.__module__, "name": kind.__qualname__, "folder": str(self.home), "report": speaker}
+        order = {
+            "module": kind.__module__,
+            "name": kind.__qualname__,
+            "folder": str(self.home),
+            "options": dict(self.options()),
+            "report": speaker,
+        }
         log = self.home / LOG
         if log.exists():
             log.replace(log.with_suffix(".log.1"))
         with log.open("ab") as output:
             keeper = subprocess.Popen(  # noqa: S603 (this interpreter, and what this class made)
-                [sys.executable, "-P", "-m", "tenure.host.keeper", json.dumps(order)],
+                [sys.executable, "-P", start.__file__, json.dumps(order)],
                 cwd="/",
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)},
                 stdin=subprocess.DEVNULL,
