@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,8 @@ class _Reading:
         self._tenant_of = tenant_of
         self._overridden = overridden
         self._bound_calls: dict[Any, Any] = {}
+        self._taken: Counter[Resource[Any]] = Counter()
+        self._made_anew: set[Resource[Any]] = set()
 
     def read(self, dependant: Any) -> _Found:  # noqa: ANN401 (FastAPI's own)
         call = self._overridden.get(dependant.call, dependant.call)
@@ -134,6 +137,12 @@ class _Reading:
                     return _Found(dependant, is_constant=True, constant=tenant.value)
                 if call is dependant.call:  # what was not started is refused where it is asked for
                     return _Found(dependant)
+            else:
+                self._taken[call] += 1
+                if not dependant.use_cache:
+                    self._made_anew.add(call)
+                if call in self._made_anew and self._taken[call] > 1:  # which of its values is kept is FastAPI's to say
+                    raise _LeftToFastAPI
         if call is not dependant.call:  # solved anew from the override's own signature
             raise _LeftToFastAPI
         below = [self.read(taken) for taken in dependant.dependencies]
