@@ -5,7 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from roster.problems import Problem, answer
@@ -26,13 +25,17 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
-        length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
-        if length.isdecimal() and int(length) > LARGEST_BODY:
+        if scope["type"] == "http" and _declared_length(scope) > LARGEST_BODY:
             code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
             refusal = answer(Problem(title=code.phrase, status=code, detail=DETAIL), {"Connection": "close"})
             await refusal(scope, receive, send)
         else:
             await self._app(scope, _limited(receive), send)
+
+
+def _declared_length(scope: Scope) -> int:
+    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return int(length) if length.isdigit() else 0
 
 
 def _limited(receive: Receive) -> Receive:

@@ -19,10 +19,13 @@ class PlainStartFailure:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection; only the app's lifespan is touched."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
 
         async def plain(message: Message) -> None:
             if message["type"] == "lifespan.startup.failed" and isinstance(error := sys.exception(), TenureError):
                 message = {**message, "message": str(error)}
             await send(message)
 
-        await self._app(scope, receive, plain if scope["type"] == "lifespan" else send)
+        await self._app(scope, receive, plain)
