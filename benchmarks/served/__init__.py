@@ -1,7 +1,7 @@
 """
 The specification's program as its page writes it, beside roster: the same two routes, database and answers, served.
 
-Each round asks one, then the other, so that whatever else the machine does meets both alike.
+Each round asks one after the other, so that whatever else the machine does meets both alike.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.served.load import CannotMeasure, Load, ask, ask_often, find_wrk, press
-from benchmarks.served.servers import ROSTER, SPECIFICATION, USERS, Contender, database
+from benchmarks.served.servers import ROSTER, SPECIFICATION, TYPED, USERS, Contender, database
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ __all__ = ["CannotMeasure", "measure"]
 
 BARS = {"/stats": 2.0, "/users": 1.5}
 """How many times the specification's requests in a second roster has to answer."""
-CONTENDERS = (SPECIFICATION, ROSTER)
+CONTENDERS = (SPECIFICATION, TYPED, ROSTER)
 WORKERS = 4
 COUNTED = 400
 """Requests that are sent to several workers, to see whether they are counted as one."""
@@ -56,7 +56,7 @@ def measure(say: Callable[[str], None], *, quick: bool) -> list[Row]:
         loads = _press_all(say, wrk, folder, dsn, Effort(2, 2) if quick else Effort(5, 4))
         return [
             *(_speed_row(path, contender, loads) for path, contender in loads),
-            *(_count_row(say, contender, folder, dsn) for contender in CONTENDERS),
+            *(_count_row(say, contender, folder, dsn) for contender in (SPECIFICATION, ROSTER)),
         ]
 
 

@@ -70,6 +70,7 @@ class Contender:
 
 
 SPECIFICATION = Contender("the specification's program", "specification:app")
+TYPED = Contender("the same, with types of answers", "typed:app")
 ROSTER = Contender("roster", "roster.main:app")
 
 
