@@ -84,10 +84,11 @@ def test_one_alone_reads_its_other_threads(mine: Share) -> None:
 
 
 def test_names_are_counted_apart(mine: Share, folder: Path, start: Start) -> None:
-    """Each name has a count of its own, the same in each process, however they meet the names."""
+    """Each name has a count of its own, the same in each process, in whatever order these meet the names."""
     other = start(name="größer").joined()
+    assert start(name="größer").joined().ask("add", 2) == 2
     own = joined(folder, "other")
-    assert (other.ask("add", 5), own.number.add(7), mine.number.value) == (5, 7, 0)
+    assert (other.ask("add", 5), own.number.add(7), mine.number.value) == (7, 7, 0)
     assert other.ask("another", "other") == 8
     own.close()
 
@@ -116,7 +117,9 @@ def test_no_reader_sees_half_an_add(mine: Share, start: Start) -> None:
     swinging = start().joined()
     swinging.tell("swing", n)
     swinging.answer()
-    seen = {mine.number.value for _ in range(100_000)}
+    seen: set[int] = set()
+    while len(seen) < 2:
+        seen |= {mine.number.value for _ in range(100_000)}
     assert seen == {0, n}
 
 
@@ -151,11 +154,11 @@ def test_a_forked_child_that_did_not_count_is_nobody(start: Start) -> None:
 
 
 def test_an_app_in_a_forked_child_has_a_share_of_its_own(start: Start) -> None:
-    """A child that shares the counts itself, and closes what it has inherited, disturbs nobody."""
+    """A child that shares the counts itself gives them back when that share is closed, and disturbs nobody."""
     parent = start().joined()
     parent.ask("add", 3)
     assert parent.ask("share_in_child") == 4
-    assert parent.answer() == 0
+    assert (parent.answer(), parent.answer()) == ("closed", 0)
     assert parent.ask("add", 1) == 5
 
 
@@ -247,6 +250,7 @@ def test_a_restart_of_the_machine_begins_a_new_epoch(folder: Path, monkeypatch: 
         shares = [joined(folder), joined(durable, durable=True)]
         epochs.append([each.epoch for each in shares])
         values.append([each.number.add() for each in shares])
+        counts.CountsFile(durable / "counts", durable=True, in_use=True)  # as the next worker does
         for each in shares:
             each.close()
     assert values == [[1, 1], [1, 2]]
@@ -262,6 +266,14 @@ def test_a_worker_that_is_killed_while_it_joins_is_in_nobodys_way(mine: Share, s
     waiting = start()
     holder.kill()
     assert waiting.joined().ask("value") == 1
+
+
+def test_a_child_that_inherits_a_lock_does_not_keep_it(mine: Share, start: Start) -> None:
+    """What is forked, without a word to Python, by a worker that is joining keeps nobody from joining after that."""
+    mine.number.add()
+    worker = start().joined()
+    assert worker.ask("hold_and_fork")
+    assert start().joined().ask("value") == 1
 
 
 def test_a_machine_without_a_number_for_its_starts_is_served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,6 +415,8 @@ def test_a_file_that_was_removed_is_missed(folder: Path, start: Start) -> None:
     with pytest.raises(StateUnavailable, match="removed while other workers use it"):
         joined(folder)
     assert worker.ask("add", 1) == 1
+    worker.leave()
+    joined(folder).close()  # the refused start has held nothing: nobody is left
 
 
 def test_a_folder_that_two_machines_share_is_refused(
@@ -434,7 +448,7 @@ def test_a_worker_that_is_stuck_while_it_joins_is_named(
 def test_a_closed_share_refuses_to_count(folder: Path) -> None:
     """What is used too late is told so, from any thread, and reads no stale value."""
     part = joined(folder)
-    part.number.add()
+    assert part.number.add() == part.number.value == 1
     part.close()
     for use in (part.number.add, lambda: part.number.value):
         with pytest.raises(AlreadyClosed, match="used after its app had closed it"):

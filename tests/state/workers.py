@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tenure.errors import TenureError
+from tenure.errors import AlreadyClosed, TenureError
 from tenure.state.stores import rows
 from tenure.state.stores.mapped import share
 
@@ -193,13 +193,17 @@ def _leave_child(post: Post) -> int:
 
 
 def _share_in_child(post: Post) -> int:
-    """Fork a child that shares the counts itself, as an app that it starts does, and closes what it has inherited."""
+    """Fork a child that shares the counts itself, as an app that it starts does, before and after it has closed it."""
 
     def work() -> None:
         own = share(post.folder, NAME, owner=threading.get_ident())
-        post.mine.close()
         post.connection.send(own.number.add())
         own.close()
+        try:
+            post.mine.number.add()
+        except AlreadyClosed:
+            post.connection.send("closed")
+        post.mine.close()
 
     return os.waitpid(_forked(work), 0)[1]
 
@@ -228,6 +232,12 @@ def _hold(post: Post) -> str:
     return "let go"
 
 
+def _hold_and_fork(post: Post) -> int:
+    """Fork while others are kept from joining, by a lock whose open file the child inherits."""
+    with rows.alone(post.folder):
+        return _forked(post.connection.recv)
+
+
 def _limit(_: Post, size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
@@ -249,6 +259,7 @@ ORDERS: dict[str, Callable[..., Any]] = {
     "rush": _rush,
     "swing": _swing,
     "hold": _hold,
+    "hold_and_fork": _hold_and_fork,
     "limit": _limit,
     "another": _another,
 }
