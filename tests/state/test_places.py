@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tenure.errors import DeclarationError, StateMismatch, StateUnavailable
-from tenure.state import deployed, deployment_name
+from tenure.state import deployed, deployment_name, deployments
 from tenure.state.deployments import current_deployment
 from tenure.state.stores import places
 from tenure.state.stores.places import settled
@@ -18,6 +20,8 @@ from tenure.state.stores.places import settled
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+NAMED = "from tenure.state import deployment_name; print(deployment_name())"
 
 
 @pytest.fixture(autouse=True)
@@ -115,21 +119,29 @@ def test_the_program_names_the_deployment_before_the_environment(monkeypatch: py
 def test_an_unnamed_deployment_is_that_of_user_project_and_title(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All workers of an app have one name, from any folder of its project; another title, project or user another."""
-    (tmp_path / "pyproject.toml").touch()
-    inner = tmp_path / "src" / "app"
-    inner.mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
+    """All workers of an app have one name; another title, project or user has another."""
     name = deployment_name(title="The Roster!")
     assert re.fullmatch(r"the-roster-[0-9a-f]{12}", name)
     assert re.fullmatch(r"app-[0-9a-f]{12}", deployment_name())
-    assert name != deployment_name(title="The Roster?")
-    monkeypatch.chdir(inner)
-    assert deployment_name(title="The Roster!") == name
-    (inner / "setup.py").touch()
+    assert name == deployment_name(title="The Roster!") != deployment_name(title="The Roster?")
+    monkeypatch.setattr(deployments, "PROJECT_FOLDER", tmp_path)
     another_project = deployment_name(title="The Roster!")
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
     assert len({name, another_project, deployment_name(title="The Roster!")}) == 3
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "setup.py", ".git"])
+def test_a_project_is_one_from_any_folder_of_it(tmp_path: Path, file: str) -> None:
+    """A worker that starts in a folder of the project belongs to the project's deployment; so does one at its root."""
+    inner = tmp_path / "src" / "app"
+    inner.mkdir(parents=True)
+    (tmp_path / file).touch()
+    names = {
+        subprocess.run([sys.executable, "-c", NAMED], cwd=folder, check=True, capture_output=True).stdout
+        for folder in (tmp_path, inner)
+    }
+    assert len(names) == 1
+    assert names != {deployment_name().encode() + b"\n"}
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "-a", "ä", "a" * 65])

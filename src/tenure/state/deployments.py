@@ -7,13 +7,14 @@ import os
 import re
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tenure.calls import WORKING_FOLDER
 from tenure.errors import DeclarationError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 VARIABLE = "TENURE_DEPLOYMENT"
 """The environment variable that names the deployment."""
@@ -25,6 +26,16 @@ _ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGITS = 12
 _TITLE_LENGTH = 40
 
+
+def _project_folder(start: Path) -> Path:
+    candidates = (start, *start.parents)
+    return next((folder for folder in candidates if any((folder / name).exists() for name in PROJECT_FILES)), start)
+
+
+# Looked up once, when the program is imported: at its start it must not block the event loop.
+PROJECT_FOLDER = _project_folder(WORKING_FOLDER)
+"""The nearest folder above the working folder that has one of `PROJECT_FILES`, else the working folder."""
+
 _deployment: ContextVar[str | None] = ContextVar("tenure_deployment", default=None)
 
 
@@ -35,8 +46,7 @@ def deployment_name(given: str | None = None, *, title: str = "") -> str:
     Args:
         given: What the program says; it comes first, then the environment variable `TENURE_DEPLOYMENT`.
         title: The app's title, from which a name is derived if nothing names the deployment, together with the user
-            and the project's folder: the nearest above the working folder that has a `pyproject.toml`, a `setup.py` or
-            a `.git`, else the working folder. So all workers of one app have the same, however many there are.
+            and the project's folder. So all workers of one app have the same, however many there are.
 
     Raises:
         DeclarationError: The name cannot be a folder's.
@@ -66,12 +76,7 @@ def current_deployment() -> str:
 
 
 def _derived(title: str) -> str:
-    told = "\0".join((str(os.geteuid()), str(_project_folder(Path.cwd())), title))
+    told = "\0".join((str(os.geteuid()), str(PROJECT_FOLDER), title))
     digest = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
     readable = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:_TITLE_LENGTH].strip("-")
     return f"{readable or 'app'}-{digest}"
-
-
-def _project_folder(start: Path) -> Path:
-    candidates = (start, *start.parents)
-    return next((folder for folder in candidates if any((folder / name).exists() for name in PROJECT_FILES)), start)

@@ -2,5 +2,7 @@
 
 from __future__ import annotations
 
+__all__ = ["NAME_BYTES"]
+
 NAME_BYTES = 120
 """How long the name of something that processes share may be, in UTF-8."""
