@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WARM_UP = 40
 """Requests before a case is timed, each time: others have had the processor's caches, and Python specialises anew."""
 
-ATTEMPTS = 5
+ATTEMPTS = 3
 """How often a case is timed anew in a round because something else had the processor meanwhile."""
 
 
@@ -33,10 +33,12 @@ class Effort:
     Attributes:
         rounds: How many rounds there are.
         seconds: How long one case takes in one round, about.
+        limit: Seconds after which no further round of a work is begun, on a machine that is busy.
     """
 
     rounds: int
     seconds: float
+    limit: float = 60
 
 
 @dataclass
@@ -86,7 +88,6 @@ class Lane:
         self.case = case
         self.app = case.build()
         self.requests = 10
-        self.waits = False
         self.kept: Client | None = None
 
     @asynccontextmanager
@@ -99,12 +100,9 @@ class Lane:
                 yield client
 
     async def calibrate(self, seconds: float) -> None:
-        """Find how many requests take about so long, and whether they wait for another thread."""
+        """Find how many requests take about so long."""
         await self.time()
-        switches = voluntary()
-        taken = await self.time()
-        self.waits = voluntary() - switches >= self.requests
-        self.requests = max(5, round(seconds / taken))
+        self.requests = max(5, round(seconds / await self.time()))
 
     async def time(self) -> float:
         """Give the seconds that a request takes, the mean of one round's."""
@@ -122,14 +120,9 @@ class Lane:
             begin = perf_counter()
             await client.send(self.requests)
             taken = (perf_counter() - begin) / self.requests
-            if self.waits or involuntary() == switches:
+            if involuntary() == switches:
                 break
         return taken
-
-
-def voluntary() -> int:
-    """Count how often this thread has given up its processor."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 def involuntary() -> int:
@@ -149,7 +142,10 @@ async def measure(cases: Sequence[Case], effort: Effort, advance: Callable[[], N
         gc.collect()
         gc.freeze()  # no app has to walk the objects of all the others
         stack.callback(gc.unfreeze)
+        begin = perf_counter()
         for number in range(effort.rounds):
+            if perf_counter() - begin > effort.limit:
+                break
             first = number % len(lanes)
             for index in (*range(first, len(lanes)), *range(first)):
                 timings[index].means.append(await lanes[index].time() * 1e6)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from benchmarks.results import Amount, Ratio
 
 EFFORTS = {
-    "quick": Effort(rounds=8, seconds=0.0025),
-    "default": Effort(rounds=200, seconds=0.0025),
-    "full": Effort(rounds=1_000, seconds=0.0025),
+    "quick": Effort(rounds=8, seconds=0.0025, limit=1.5),
+    "default": Effort(rounds=150, seconds=0.0025, limit=18),
+    "full": Effort(rounds=1_000, seconds=0.0025, limit=180),
 }
 MEMORY_REQUESTS = {"quick": 20_000, "default": 100_000, "full": 1_000_000}
 IMPORTS = {"quick": 3, "default": 15, "full": 30}
