@@ -17,7 +17,7 @@ PINS := pyproject.toml examples/roster/pyproject.toml requirements/installer.txt
 
 .PHONY: help
 help: ## List what can be done
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 20
 
 .PHONY: run
 run: .venv/run.stamp ## Run examples/roster on 127.0.0.1:8000 (HOST=, PORT=, WORKERS=)
