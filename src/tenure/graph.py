@@ -19,7 +19,7 @@ from tenure.errors import (
 )
 from tenure.factories import Kind, kind_of
 from tenure.resources import Resource, step_of
-from tenure.scopes import SCOPES, SERVED, ScopeName, may_hold, outlives_requests
+from tenure.scopes import SCOPES, ScopeName, may_hold, outlives_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -187,7 +187,7 @@ class Graph:
         yield from circles
         yield from self._duplicate_names()
         for node in self.nodes:
-            if node.resource is not None and node.resource.scope not in SERVED:
+            if node.resource is not None and not node.resource.is_served:
                 yield self._missing_engine(node, node.resource.scope)
         if not circles:  # what is held is only defined where the walk down ends
             yield from self._captives()
@@ -219,7 +219,7 @@ class Graph:
         return MissingEngine(
             f"`{node.name}` has the scope `{scope}`, which has no engine here",
             path=[*_drawn([node]), *_used_by(self.users(node))],
-            hint='this version of tenure serves "function", "request" and "app"; "app" shares within one process',
+            hint='this version of tenure serves "app", which shares within one process, and a `Counter` at "host"',
         )
 
     def _captives(self) -> Iterator[Finding]:

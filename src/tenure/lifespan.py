@@ -66,9 +66,15 @@ class Scope:
 @overload
 def lifespan(app: FastAPI, /) -> AbstractAsyncContextManager[State]: ...
 @overload
-def lifespan(mine: Callable[..., Any] | None = None, /, *, also: Sequence[Resource[Any]] = ()) -> Lifespan: ...
 def lifespan(
-    app: FastAPI | Callable[..., Any] | None = None, /, *, also: Sequence[Resource[Any]] = ()
+    mine: Callable[..., Any] | None = None, /, *, also: Sequence[Resource[Any]] = (), deployment: str | None = None
+) -> Lifespan: ...
+def lifespan(
+    app: FastAPI | Callable[..., Any] | None = None,
+    /,
+    *,
+    also: Sequence[Resource[Any]] = (),
+    deployment: str | None = None,
 ) -> AbstractAsyncContextManager[State] | Lifespan:
     """
     Start what an app's routes need before the first request, and close it after the last.
@@ -78,29 +84,36 @@ def lifespan(
     closed after it; what it yields is kept in the lifespan state; parameters that it has beside the app are injected,
     if they live as long as the app.
 
+    `deployment`, or the environment variable `TENURE_DEPLOYMENT`, names with whom the app shares what is host- or
+    cluster-scoped: all workers that say the same name. Where neither does, the name is derived from the user, the
+    project's folder and the app's title, and stands in the log.
+
     Raises:
+        DeclarationError: The deployment's name cannot be a folder's.
         PlanError: The graph cannot work; nothing has started.
         StartFailed: A resource failed or was too slow; what had started is closed.
         CloseFailed: After everything was closed: what failed.
     """
     if isinstance(app, FastAPI):
-        return _run(app, None, also)
+        return _run(app, None, also, deployment)
     if app is not None and not callable(app):
         msg = f"lifespan({app!r}) is neither an app nor a lifespan of yours"
         raise DeclarationError(msg, hint="write `FastAPI(lifespan=lifespan)` or `FastAPI(lifespan=lifespan(mine))`")
 
     def composed(started: FastAPI, /) -> AbstractAsyncContextManager[State]:
-        return _run(started, app, also)
+        return _run(started, app, also, deployment)
 
     return composed
 
 
 @asynccontextmanager
-async def _run(app: FastAPI, mine: Callable[..., Any] | None, also: Sequence[Resource[Any]]) -> AsyncGenerator[State]:
+async def _run(
+    app: FastAPI, mine: Callable[..., Any] | None, also: Sequence[Resource[Any]], deployment: str | None
+) -> AsyncGenerator[State]:
     if not isinstance(app, FastAPI):
         msg = f"tenure's lifespan was given {app!r}, which is not a FastAPI app"
         raise DeclarationError(msg, hint="give it to the outermost FastAPI app, `FastAPI(lifespan=lifespan)`")
-    application = _application()(app, also=also, lifespan=mine)
+    application = _application()(app, also=also, lifespan=mine, deployment=deployment)
     async with application.run():
         if mine is None:
             yield {STATE: application}

@@ -16,7 +16,7 @@ from tenure.calls import Step, drawn, location_of, name_of, parameters_of, type_
 from tenure.cycles import cycles
 from tenure.errors import CalledDirectly, DeclarationError, DependencyCycle
 from tenure.factories import Kind, kind_of, opener
-from tenure.scopes import SCOPES, ScopeName, outlives_requests
+from tenure.scopes import SCOPES, SERVED, ScopeName, outlives_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -91,6 +91,11 @@ class Resource(Generic[T_co]):
         return self.explicit_name or name_of(self.factory)
 
     __name__ = name  # what FastAPI and other tools call a dependency
+
+    @property
+    def is_served(self) -> bool:
+        """Whether there is something here that serves its scope."""
+        return self.scope in SERVED
 
     @property
     def location(self) -> str:

@@ -20,6 +20,11 @@ def may_hold(holder: ScopeName, held: ScopeName) -> bool:
     return _RANK[held] >= _RANK[holder]
 
 
+def is_shared(scope: ScopeName) -> bool:
+    """Tell whether a scope is wider than one process."""
+    return _RANK[scope] > _RANK["app"]
+
+
 def outlives_requests(scope: ScopeName) -> bool:
     """Tell whether a scope is wider than a request, so that nothing in it can see one."""
     return _RANK[scope] > _RANK["request"]

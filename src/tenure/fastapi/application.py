@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tenure import belonging
@@ -18,7 +20,9 @@ from tenure.fastapi.overrides import in_force, overrides_of
 from tenure.fastapi.routes import Routes, routes_of
 from tenure.lifetimes import Lifetime
 from tenure.resources import Resource
-from tenure.scopes import outlives_requests
+from tenure.scopes import is_shared, outlives_requests
+from tenure.state.deployments import deployed, deployment_name
+from tenure.threads import in_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 
     from tenure.graph import Node
     from tenure.lifetimes import Tenant
+
+logger = logging.getLogger("tenure")
 
 
 class Application:
@@ -44,6 +50,7 @@ class Application:
         *,
         also: Iterable[Resource[Any]] = (),
         lifespan: Callable[..., Any] | None = None,
+        deployment: str | None = None,
     ) -> None:
         found = routes_of(app) if app is not None else Routes([], [])
         self._app = app
@@ -61,6 +68,7 @@ class Application:
         self.graph.check()
         self._checked = frozenset(self.graph.nodes)
         self.lifetime = Lifetime(self.graph)
+        self._deployment = deployment_name(deployment) if deployment is not None else None
         self.binding = binding.binding_for(self.lifetime, self._tenant) if app is not None else None
         self._scoped_security: dict[Resource[Any], bool] = {}
 
@@ -76,7 +84,7 @@ class Application:
 
         An error of the block comes first; what then fails to close as well is logged and noted on it.
         """
-        await self.lifetime.start()
+        await self._start()
         apps = [self._app, *self._mounted] if self._app is not None else []
         belonging.register(apps, self)
         try:
@@ -93,6 +101,16 @@ class Application:
         finally:
             belonging.unregister(apps, self)
             self._app, self._mounted, self.binding = None, [], None
+
+    async def _start(self) -> None:
+        if not any(node.resource is not None and is_shared(node.resource.scope) for node in self.graph.nodes):
+            await self.lifetime.start()
+            return
+        title = self._app.title if self._app is not None else ""
+        name = await in_worker(partial(deployment_name, self._deployment, title=title))
+        logger.info("deployment %s", name, extra={"tenure_deployment": name})
+        with deployed(name):
+            await self.lifetime.start()
 
     def lifespan_arguments(self) -> dict[str, Any]:
         """Give what the user's own lifespan takes beside the app."""

@@ -88,6 +88,11 @@ class Counter(Resource["Counter"]):
         super().__init__(self._begin, scope=scope, name=name, location=location)
         self.__doc__ = type(self).__doc__
 
+    @property
+    def is_served(self) -> bool:
+        """Whether there is something here that serves its scope."""
+        return self.scope in {"app", "host"}
+
     async def _begin(self) -> AsyncGenerator[Counter]:
         counting = copy(self)
         if self.scope == "app":
