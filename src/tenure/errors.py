@@ -33,7 +33,13 @@ Every error that tenure raises, in one tree.
     └── StateError
         ├── StateUnavailable      state-unavailable   where state is kept cannot be reached or written
         ├── StateMismatch         state-mismatch      what is kept there is another user's, version's or machine's
-        └── StateFull             state-full          no room for one more name, process or for a larger number
+        ├── StateFull             state-full          no room for one more name, process or for a larger number
+        ├── StateTooLarge         state-too-large     a key, value or message is larger than its bound
+        ├── NotSerialisable       not-serialisable    a value that cannot be written as its handle says
+        ├── LoadTimeout           load-timeout        a value that many wait for was not loaded in time
+        ├── LockTimeout           lock-timeout        a lock was not free in time
+        ├── LockLost              lock-lost           a lease ran out under its holder: another may have the lock
+        └── NotReentrant          not-reentrant       a task waits for what it holds itself
 
 Each class has one code, and each code has a section in ``docs/errors.md``.
 """
@@ -292,7 +298,7 @@ class ModelRefused(TenureError):
 
 
 class StateError(TenureError):
-    """The base of every refusal of state that processes share; what had been acknowledged is kept."""
+    """The base of every refusal of state that is shared; what had been acknowledged is kept."""
 
     code = "state"
 
@@ -313,3 +319,39 @@ class StateFull(StateError):
     """Raised when there is no room for one more name or process, or for a number so large."""
 
     code = "state-full"
+
+
+class StateTooLarge(StateError):
+    """Raised when a key, value or message is larger than its bound; it was not kept or sent."""
+
+    code = "state-too-large"
+
+
+class NotSerialisable(StateError):
+    """Raised when a value or message cannot be written as JSON, or as the type that its handle says."""
+
+    code = "not-serialisable"
+
+
+class LoadTimeout(StateError):
+    """Raised when a value that a cache loads once for all who want it does not come in time."""
+
+    code = "load-timeout"
+
+
+class LockTimeout(StateError):
+    """Raised when a lock was not free within the time that one would wait; the path says who has it, where known."""
+
+    code = "lock-timeout"
+
+
+class LockLost(StateError):
+    """Raised when a lock's lease could not be renewed, so that another may have the lock; its block was cancelled."""
+
+    code = "lock-lost"
+
+
+class NotReentrant(StateError):
+    """Raised when a task asks for a lock that it holds, or for a value that it is loading: it would wait for itself."""
+
+    code = "not-reentrant"

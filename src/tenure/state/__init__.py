@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from tenure.state.cache import Cache
 from tenure.state.counter import Counter
 from tenure.state.deployments import deployed, deployment_name
+from tenure.state.engines import MISSED, Missed
+from tenure.state.lock import Held, Lock
+from tenure.state.topic import Subscription, Topic
 
-__all__ = ["Counter", "deployed", "deployment_name"]
+__all__ = [
+    "MISSED",
+    "Cache",
+    "Counter",
+    "Held",
+    "Lock",
+    "Missed",
+    "Subscription",
+    "Topic",
+    "deployed",
+    "deployment_name",
+]
