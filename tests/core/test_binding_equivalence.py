@@ -1,0 +1,187 @@
+"""Bound apps against unbound ones: generated apps and requests that must answer, order, share and fail alike."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import fastapi.routing
+import pytest
+from fastapi.dependencies import utils
+from hypothesis import HealthCheck, event, given, seed, settings
+
+from tenure.fastapi import binding
+from tests.core.generated_apps import Built
+from tests.core.generated_dependencies import Record, here, note, told_error
+from tests.core.generated_designs import Call, Design, designs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.types import Message
+
+ROUNDS = int(os.environ.get("TENURE_FUZZ_ROUNDS", "4"))
+EXAMPLES = 500
+"""How many designs are tried in each round: `make fuzz` has more rounds, and other examples each time."""
+
+
+class Bound:
+    """Counts how often binding had a bound route to give."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+@pytest.fixture(scope="module")
+def bound() -> Iterator[Bound]:
+    """The count of bound routes that were used."""
+    bound, route = Bound(), binding.Binding.route
+
+    def counted(self: binding.Binding, dependant: Any, provider: Any) -> Any:
+        found = route(self, dependant, provider)
+        bound.count += found is not None
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(binding.Binding, "route", counted)
+        yield bound
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    """One event loop for all examples."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+async def outcome(design: Design, setting: str) -> list[Any]:
+    """Build an app, start it bound or unbound, do to it what the design says, and give all that happened."""
+    try:
+        built = Built(design)
+    except Exception as error:  # noqa: BLE001 (whatever FastAPI refuses)
+        return ["not built", told_error(error)]
+    records: list[Record] = []
+    for change in design.changes:
+        built.change(change)
+    here.set(built.record)
+    built.record.client_left.set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENURE_BINDING", setting)
+        try:
+            async with built.app.router.lifespan_context(built.app) as state:
+                await serve(built, design, state if design.has_state else None, records)
+                if design.describes:
+                    note("describes", *(json.dumps(app.openapi()) for app in built.apps))
+        except Exception as error:  # noqa: BLE001 (whatever a server would see)
+            note("fails", told_error(error))
+    assert fastapi.routing.solve_dependencies is utils.solve_dependencies
+    # What starts and stops at once does so in no certain order.
+    return [sorted(built.record.log, key=repr), *(record.log for record in records)]
+
+
+async def serve(built: Built, design: Design, state: Any, records: list[Record]) -> None:
+    """Send the requests, some of them at once."""
+    together: list[asyncio.Task[None]] = []
+    for number, call in enumerate(design.calls):
+        if not together:
+            for change in call.changes:
+                built.change(change)
+        records.append(Record())
+        together.append(asyncio.create_task(send(built, design, call, state, records[-1])))
+        if not call.with_next or number == len(design.calls) - 1:
+            await asyncio.gather(*together)
+            together.clear()
+
+
+async def send(built: Built, design: Design, call: Call, state: Any, record: Record) -> None:
+    """Send one request, and leave when it waits for that."""
+    here.set(record)
+    scope = scope_of(design.is_websocket, built.paths[call.route], call)
+    if state is not None:
+        scope["state"] = dict(state)
+    messages = opening(design.is_websocket, call)
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop(0)
+        await record.client_left.wait()
+        return {"type": "websocket.disconnect" if design.is_websocket else "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        note("sends", {key: value for key, value in message.items() if value})
+
+    async def serve() -> None:
+        try:
+            await built.app(scope, receive, send)
+        except BaseException as error:  # noqa: BLE001 (whatever a server would see)
+            note("fails", told_error(error))
+
+    serving, waiting = asyncio.create_task(serve()), asyncio.create_task(record.waits.wait())
+    await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
+        note("leaves")
+        record.client_left.set()
+        if not (record.is_streaming and call.disconnects):
+            serving.cancel()
+    waiting.cancel()
+    await serving
+    note("knows", sorted(scope))
+
+
+def scope_of(is_websocket: bool, path: str, call: Call) -> dict[str, Any]:  # noqa: FBT001 (a design's own)
+    """Describe a request as a server does."""
+    values = {kind: "x" if kind in call.bad else "5" for kind in ("header", "query", "cookie", "path")}
+    headers = [(b"x-number", values["header"].encode()), (b"cookie", f"cookie={values['cookie']}".encode())]
+    headers.append((b"content-type", b"application/json"))
+    full = f"{path}/{values['path']}"
+    kind = {"type": "websocket", "subprotocols": []} if is_websocket else {"type": "http", "method": "POST"}
+    return {
+        **kind,
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "scheme": "ws" if is_websocket else "http",
+        "path": full,
+        "raw_path": full.encode(),
+        "query_string": f"query={values['query']}".encode(),
+        "root_path": "",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+
+
+def opening(is_websocket: bool, call: Call) -> list[Message]:  # noqa: FBT001 (a design's own)
+    """Give what a client sends."""
+    if is_websocket:
+        return [{"type": "websocket.connect"}]
+    body = {"body": {"size": 3}, "other_body": {"size": 4}, "size": "x" if "body" in call.bad else 2}
+    return [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+
+
+async def check_alike(design: Design, bound: Bound) -> int:
+    """Check that an app is not to be told from the same app unbound, and give how often it was bound."""
+    before = bound.count
+    with_binding = await asyncio.create_task(outcome(design, "on"))
+    used = bound.count - before
+    without = await asyncio.create_task(outcome(design, "off"))
+    assert bound.count == before + used
+    assert with_binding == without
+    return used
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_a_bound_app_is_not_to_be_told_from_an_unbound_one(number: int, bound: Bound, runner: asyncio.Runner) -> None:
+    """Answers, sharing, order of enter and exit and send, errors and the request's scope are the same."""
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(designs())
+    def alike(design: Design) -> None:
+        used = runner.run(check_alike(design, bound))
+        event("bound" if used else "not bound")
+        event(f"{sum(each.scope == 'app' for each in design.declarations)} app")
+
+    if os.environ.get("CI"):
+        alike = seed(number)(alike)
+    alike()
