@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -211,6 +212,7 @@ def test_eight_starters_at_once_share_one_count(start: Start, folder: Path) -> N
         worker.ask("add", 1)
     assert {worker.ask("value") for worker in workers} == {8}
     assert len(list(folder.glob("row.*"))) == 8
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
 @pytest.mark.parametrize("end", ["leave", "kill"])

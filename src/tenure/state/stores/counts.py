@@ -207,7 +207,7 @@ def create(path: Path, layout: Layout, *, durable: bool) -> None:
     """
     head = _HEADER.pack(MAGIC, VERSION, layout.rows, layout.columns, 0, boot_id(), os.urandom(16))
     new = path.with_suffix(".new")
-    with new.open("wb") as file:
+    with os.fdopen(os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(head.ljust(PAGE, b"\0"))
         file.truncate(layout.size)
         file.flush()
