@@ -6,7 +6,9 @@ from tenure.state.cache import Cache
 from tenure.state.counter import Counter
 from tenure.state.deployments import deployed, deployment_name
 from tenure.state.engines import MISSED, Missed
+from tenure.state.handles import app_engine
 from tenure.state.lock import Held, Lock
+from tenure.state.stores.memory_engine import MemoryEngine
 from tenure.state.topic import Subscription, Topic
 
 __all__ = [
@@ -15,9 +17,11 @@ __all__ = [
     "Counter",
     "Held",
     "Lock",
+    "MemoryEngine",
     "Missed",
     "Subscription",
     "Topic",
+    "app_engine",
     "deployed",
     "deployment_name",
 ]
