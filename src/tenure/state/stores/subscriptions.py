@@ -1,0 +1,225 @@
+"""All that a process has subscribed to in Valkey, over one connection, however many listen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from tenure.state.engines import MISSED, Missed
+from tenure.state.stores.wire import CLOSED, Unanswered, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from tenure.state.stores.wire import Server
+
+logger = logging.getLogger("tenure.state")
+
+BUFFERED_MESSAGES = 1000
+BUFFERED_BYTES = 16 * 1024 * 1024
+"""What is kept for a subscriber that is slower than its topic."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between two attempts to connect: doubled each time."""
+
+
+class Mailbox:
+    """
+    What one subscriber has not taken yet, within bounds: the oldest is lost first, and `MISSED` takes its place.
+
+    Attributes:
+        is_joined: Whether its subscription has been confirmed once.
+    """
+
+    def __init__(self) -> None:
+        self.is_joined = False
+        self._kept: deque[bytes | Missed] = deque()
+        self._bytes = 0
+        self._is_closed = False
+        self._news = asyncio.Event()
+
+    def put(self, message: bytes) -> None:
+        """Keep a message until it is taken."""
+        self._kept.append(message)
+        self._bytes += len(message)
+        self._news.set()
+        if len(self._kept) > BUFFERED_MESSAGES or self._bytes > BUFFERED_BYTES:
+            while len(self._kept) >= BUFFERED_MESSAGES or self._bytes > BUFFERED_BYTES:
+                self._take()
+            self._kept.appendleft(MISSED)
+
+    def miss(self) -> None:
+        """Say that something may have been lost here; twice in a row is once."""
+        if not self._kept or self._kept[-1] is not MISSED:
+            self._kept.append(MISSED)
+            self._news.set()
+
+    def close(self) -> None:
+        """End the iteration after what is kept."""
+        self._is_closed = True
+        self._news.set()
+
+    def _take(self) -> bytes | Missed:
+        kept = self._kept.popleft()
+        self._bytes -= 0 if kept is MISSED else len(kept)
+        return kept
+
+    def __aiter__(self) -> AsyncIterator[bytes | Missed]:
+        return self
+
+    async def __anext__(self) -> bytes | Missed:
+        while not self._kept:
+            if self._is_closed:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._take()
+
+
+class Subscriptions:
+    """
+    Subscribes to channels of a server, and subscribes again when the connection was lost.
+
+    Args:
+        server: Who publishes.
+        deadline: Seconds after which a server that does not answer is taken for gone.
+    """
+
+    def __init__(self, server: Server, deadline: float) -> None:
+        self._server = server
+        self._deadline = deadline
+        self._mailboxes: dict[bytes, set[Mailbox]] = {}
+        self._unconfirmed: Counter[bytes] = Counter()
+        self._subscribed: set[bytes] = set()
+        self._confirmation = asyncio.Event()
+        self._wire: Wire | None = None
+        self._lost = asyncio.Event()
+        self._reason = ""
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    @asynccontextmanager
+    async def subscribe(self, name: str) -> AsyncGenerator[AsyncIterator[bytes | Missed]]:
+        """
+        Receive what is published to a channel from the enter on.
+
+        Raises:
+            Unanswered: The server has not confirmed it by the deadline.
+        """
+        channel, mailbox = name.encode(), Mailbox()
+        mailboxes = self._mailboxes.setdefault(channel, set())
+        mailboxes.add(mailbox)
+        try:
+            if len(mailboxes) == 1 and self._wire is not None:
+                self._send(self._wire, channel)
+            await self._confirmed(channel)
+            mailbox.is_joined = True
+            yield mailbox
+        finally:
+            self._leave(channel, mailbox)
+
+    async def close(self) -> None:
+        """End the connection, and the iteration of who is subscribed."""
+        self._is_closed = True
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        for mailboxes in self._mailboxes.values():
+            for mailbox in mailboxes:
+                mailbox.close()
+
+    async def _confirmed(self, channel: bytes) -> None:
+        if self._is_closed:
+            raise Unanswered(CLOSED)
+        if self._task is None:
+            self._task = asyncio.create_task(self._listen(), name="tenure: subscribed to Valkey")
+        try:
+            async with asyncio.timeout(self._deadline):
+                while channel not in self._subscribed:
+                    self._confirmation.clear()
+                    await self._confirmation.wait()
+        except TimeoutError:
+            message = self._reason or f"it did not answer within {self._deadline:g} s"
+            raise Unanswered(message) from None
+
+    def _send(self, wire: Wire, channel: bytes) -> None:
+        self._unconfirmed[channel] += 1
+        wire.put("SUBSCRIBE", channel)
+
+    def _leave(self, channel: bytes, mailbox: Mailbox) -> None:
+        mailboxes = self._mailboxes[channel]
+        mailboxes.remove(mailbox)
+        if mailboxes:
+            return
+        del self._mailboxes[channel]
+        self._subscribed.discard(channel)
+        if self._wire is not None:
+            self._wire.put("UNSUBSCRIBE", channel)
+
+    async def _listen(self) -> None:
+        pause = SHORTEST_PAUSE
+        while True:
+            try:
+                connection = await self._server.connect()
+            except Unanswered as error:
+                self._reason = str(error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            pause = SHORTEST_PAUSE
+            self._lost.clear()
+            wire = Wire(connection, self._take, self._end)
+            try:
+                self._begin(wire)
+                await self._watch(wire)
+                logger.warning("messages from %s may be lost: %s", self._server.name, self._reason or "it is silent")
+            finally:
+                self._wire = None
+                self._subscribed.clear()
+                self._unconfirmed.clear()
+                await wire.close()
+
+    def _begin(self, wire: Wire) -> None:
+        self._wire, self._reason = wire, ""
+        for channel in self._mailboxes:
+            self._send(wire, channel)
+
+    async def _watch(self, wire: Wire) -> None:
+        """Wait until the connection is lost, or nothing comes over it for too long."""
+        loop = asyncio.get_running_loop()
+        while loop.time() - wire.heard < self._deadline:
+            wire.put("PING")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._deadline / 2):
+                    await self._lost.wait()
+                return
+
+    def _end(self, reason: str) -> None:
+        self._reason = reason
+        self._lost.set()
+
+    def _take(self, answer: Any) -> None:  # noqa: ANN401 (what Valkey says)
+        match answer:
+            case [b"message", channel, message]:
+                for mailbox in self._mailboxes.get(channel, ()):
+                    if mailbox.is_joined:
+                        mailbox.put(message)
+            case [b"subscribe", channel, _]:
+                self._confirm(channel)
+            case _:  # an answer to a PING, or to UNSUBSCRIBE
+                pass
+
+    def _confirm(self, channel: bytes) -> None:
+        self._unconfirmed[channel] -= 1
+        if self._unconfirmed[channel] or channel not in self._mailboxes:
+            return  # it has been left since, and may have been subscribed to again
+        del self._unconfirmed[channel]
+        self._subscribed.add(channel)
+        for mailbox in self._mailboxes[channel]:
+            if mailbox.is_joined:
+                mailbox.miss()
+            mailbox.is_joined = True
+        self._confirmation.set()
