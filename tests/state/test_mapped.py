@@ -367,6 +367,17 @@ def test_a_place_that_is_no_folder_is_refused(folder: Path) -> None:
     assert caught.value.path == (str(folder / "file"),)
 
 
+def test_a_start_that_fails_half_way_holds_no_row(folder: Path) -> None:
+    """What was taken before a lock could not be opened is free for the next start."""
+    (folder / "row.0").touch()
+    (folder / "row.1").mkdir()
+    with pytest.raises(StateUnavailable, match="cannot be reached"):
+        joined(folder)
+    (folder / "row.1").rmdir()
+    joined(folder).close()
+    assert {path.name for path in folder.glob("row.*")} == {"row.0"}
+
+
 @pytest.mark.parametrize(
     ("at", "content", "message"),
     [

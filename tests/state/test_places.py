@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import stat
 import subprocess
@@ -70,14 +71,27 @@ def test_the_temporary_folder_comes_last(tmp_path: Path) -> None:
 
 
 def test_durable_state_lies_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is durable lies where users, or the system, keep what programs remember."""
+    """What is durable lies where the system or its users keep what programs remember."""
     ours = ("tenure", "roster", "counters")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    root = os.geteuid() == 0
-    before = (tmp_path / "lib") if root else tmp_path / "home" / ".local" / "state"
-    assert settled("roster", "counters", durable=True) == before.joinpath(*ours)
+    unnamed = (tmp_path / "lib") if os.geteuid() == 0 else tmp_path / "home" / ".local" / "state"
+    assert settled("roster", "counters", durable=True) == unnamed.joinpath(*ours)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert settled("roster", "counters", durable=True) == (tmp_path / "state").joinpath(*ours)
+
+
+def test_a_user_keeps_durable_state_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is not root keeps it at home, and one without a home is told what to set."""
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(StateMismatch) as mismatch:  # made by whoever runs the tests, who is not 4242
+        settled("roster", "counters", durable=True)
+    assert mismatch.value.path == (str(tmp_path / "home" / ".local" / "state" / "tenure"),)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    with pytest.raises(StateUnavailable, match="this user has no home") as unavailable:
+        settled("roster", "counters", durable=True)
+    assert unavailable.value.hint == "set XDG_STATE_HOME to a folder of this user, the same for all workers"
 
 
 @pytest.mark.parametrize(
