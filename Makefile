@@ -9,6 +9,8 @@ PORT ?= 8000
 WORKERS ?= 1
 # Tests that run at once; each of these runs a PostgreSQL of its own.
 JOBS ?= 2
+# Of 250 designs each, in `make fuzz`.
+ROUNDS ?= 800
 # What `make test` passes on to pytest, such as ARGS="tests/core -k counter", and `make bench` to the benchmark.
 ARGS ?=
 
@@ -49,6 +51,11 @@ types: .venv/dev.stamp ## Check types with mypy and pyright, both strict
 .PHONY: compat
 compat: .venv/dev.stamp ## Test the core on old and new versions of FastAPI and Python
 	@.venv/bin/python tests/compat/run
+
+.PHONY: fuzz
+fuzz: .venv/dev.stamp ## Compare bound and unbound apps on 200,000 designs (ROUNDS=, JOBS=)
+	@env -u CI TENURE_FUZZ_ROUNDS=$(ROUNDS) $(VENV) pytest tests/core/test_binding_equivalence.py -k unbound_one \
+	    --exitfirst --numprocesses $(JOBS) --dist load --timeout=600
 
 .PHONY: bench
 bench: .venv-bench/bench.stamp ## Measure beside the peers, and write docs/benchmarks.md anew (ARGS=--quick)
