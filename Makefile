@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 HOST ?= 127.0.0.1
 PORT ?= 8000
-WORKERS ?= 1
+WORKERS ?= 2
 # Tests that run at once; each of these runs a PostgreSQL of its own.
 JOBS ?= 2
 # Of 250 designs each, in `make fuzz`.

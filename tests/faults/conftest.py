@@ -1,5 +1,6 @@
 """A real PostgreSQL for the tests of what goes wrong."""
 
+import socket
 from collections.abc import Iterator
 
 import asyncpg
@@ -14,6 +15,14 @@ def dsn() -> Iterator[str]:
     """Run a server in a folder that its own user can reach."""
     with reachable_folder() as folder, EmbeddedPostgres(folder / "postgres") as server:
         yield server.dsn()
+
+
+@pytest.fixture
+def port() -> int:
+    """Find a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def connections(dsn: str, name: str) -> int:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,13 +16,6 @@ CLOSES = {
     "hangs": "`culprit` did not close within 0.5 s, and was cancelled",
     "swallows": "`culprit` did not end after it was cancelled, and was left behind",
 }
-
-
-def free_port() -> int:
-    """Find a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -44,9 +36,8 @@ def served(port: int, closes: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("closes", CLOSES)
-def test_every_closer_runs_and_the_process_ends(closes: str) -> None:
+def test_every_closer_runs_and_the_process_ends(closes: str, port: int) -> None:
     """Whether one closes well, raises, hangs or swallows its cancellation, the others close and the server exits."""
-    port = free_port()
     with served(port, closes) as server:
         assert httpx.get(f"http://127.0.0.1:{port}/").json() == "below"
         server.send_signal(signal.SIGTERM)

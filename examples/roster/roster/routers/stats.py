@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 from roster.schemas import Stats
 from tenure import Counter
 
-requests = Counter("requests", scope="app")
+requests = Counter("requests", scope="host")
 Requests = Annotated[Counter, Depends(requests)]
 
 router = APIRouter(tags=["stats"])
