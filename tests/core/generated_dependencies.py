@@ -137,13 +137,16 @@ class Maker:
         """Note how a value ends, and go wrong there."""
         try:
             yield
+        except GeneratorExit:  # collected at whatever time, as older versions of FastAPI leave it when a client leaves
+            raise
         except BaseException as error:
             note("sees", self._number, value, told_error(error))
+            note("exits", self._number, value)
             if self._behaviour == "replaces":
                 raise HTTPException(409, "replaced") from error
             if self._behaviour != "swallows" or not isinstance(error, Exception):
                 raise
-        finally:
+        else:
             note("exits", self._number, value)
         go_wrong(self._behaviour, "after")
 
