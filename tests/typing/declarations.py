@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self, assert_type
 
 from fastapi import Depends, FastAPI
 
-from tenure import Counter, Resource, Scope, lifespan, override, running, scoped
+from tenure import MISSED, Cache, Counter, Lock, Missed, Resource, Scope, Topic, lifespan, override, running, scoped
 
 
 class Pool:
@@ -128,6 +128,47 @@ assert_type(requests.add(), int)
 assert_type(requests.add(-2), int)
 assert_type(requests.value, int)
 
+pools = Cache("pools", scope="app", ttl=60, max_entries=100, type=Pool)
+pages = Cache("pages", scope="app", type=bytes)
+nightly = Lock("nightly", scope="app", lease=30)
+joined = Topic("joined", scope="app", type=Pool)
+
+assert_type(pools, Cache[Pool])
+assert_type(pages, Cache[bytes])
+assert_type(Cache("names", scope="app", type=list[str]), Cache[list[str]])
+assert_type(Cache[Pool | None]("maybe", scope="app"), Cache[Pool | None])
+assert_type(Cache("anything", scope="app"), Cache[Any])
+assert_type(nightly, Lock)
+assert_type(joined, Topic[Pool])
+assert_type(Topic("anything", scope="app"), Topic[Any])
+
+
+async def use_handles(
+    pools: Annotated[Cache[Pool], Depends(pools)],
+    nightly: Annotated[Lock, Depends(nightly)],
+    joined: Annotated[Topic[Pool], Depends(joined)],
+) -> None:
+    """Use what is injected."""
+
+    async def load() -> Pool:
+        return Pool()
+
+    assert_type(await pools.get("a"), Pool | None)
+    assert_type(await pools.get_or_load("a", load, ttl=5), Pool)
+    assert_type(await pools.increment("a", -1, ttl=0.5), int)
+    assert_type(await pools.delete("a"), bool)
+    await pools.set("a", Pool())
+    async with nightly.hold(timeout=0) as held:
+        assert_type(held.token, int)
+        assert_type(held.lost, bool)
+    await joined.publish(Pool())
+    async for message in joined.subscribe():
+        assert_type(message, Pool | Missed)
+        if message is not MISSED:
+            assert_type(message, Pool)
+    async with joined.subscribe() as messages:
+        assert_type(await anext(messages), Pool | Missed)
+
 
 # --- the three ways in ------------------------------------------------------------------------------------------------
 
@@ -153,6 +194,9 @@ async def look_up() -> None:
         assert_type(await scope.get(with_parameters), dict[str, Pool])
         assert_type(await scope.get(optional), Pool | None)
         assert_type(await scope.get(requests), Counter)
+        assert_type(await scope.get(pools), Cache[Pool])
+        assert_type(await scope.get(nightly), Lock)
+        assert_type(await scope.get(joined), Topic[Pool])
         assert_type(scope.open(from_generator), AbstractAsyncContextManager[Pool])
         async with scope.open(Service().session) as opened:
             assert_type(opened, Pool)

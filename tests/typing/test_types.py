@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HEAD = """
 from collections.abc import AsyncIterator
 from fastapi import FastAPI
-from tenure import Counter, Scope, lifespan, override, running, scoped
+from tenure import Cache, Counter, Lock, Scope, Topic, lifespan, override, running, scoped
 
 @scoped("app")
 async def pool() -> AsyncIterator[int]:
@@ -77,4 +77,49 @@ def test_wrong_uses_are_refused(tmp_path: Path) -> None:
         "list-item",
         "dict-item",
         "attr-defined",
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_wrong_uses_of_handles_are_refused(tmp_path: Path) -> None:
+    """A value, message, load or option that is not what the handle says is an error."""
+    assert errors_in(
+        tmp_path,
+        """
+        numbers = Cache("numbers", scope="app", type=int)
+        news = Topic("news", scope="app", type=int)
+
+        async def right() -> int:
+            return 1
+
+        async def wrong() -> str:
+            return "1"
+
+        async def use() -> None:
+            await numbers.set("a", 1)
+            await numbers.get_or_load("a", right)
+            await news.publish(1)
+
+            await numbers.set("a", "1")
+            await numbers.get_or_load("a", wrong)
+            await numbers.set(1, 1)
+            number: int = await numbers.get("a")
+            await news.publish("1")
+            async for message in news.subscribe():
+                number = message
+
+        Cache("numbers", type=int)
+        Cache("numbers", scope="app", type=1)
+        Lock("nightly", scope="app", ttl=3)
+        """,
+    ) == [
+        "arg-type",
+        "arg-type",
+        "arg-type",
+        "assignment",
+        "arg-type",
+        "assignment",
+        "call-overload",
+        "call-overload",
+        "call-arg",
     ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 
 from typing_extensions import TypeVar
 
-from tenure.errors import DeclarationError, LoadTimeout, NotReentrant
+from tenure.errors import DeclarationError, LoadTimeout, NotReentrant, NotSerialisable
 from tenure.state.engines import LARGEST_KEY, LARGEST_VALUE
 from tenure.state.handles import Handle, positive
 from tenure.state.leases import FIRST_DELAY, LONGEST_DELAY, Lease
@@ -238,8 +238,8 @@ class Cache(Handle["Cache[T]"], Generic[T]):
         while (others := self._loading.get(kept_by)) is not None:
             written = await self._loaded_by(others, key, until)
             if written is not None:
-                return self._values.decode(written)
-        return self._values.decode(await self._load(engine, key, load, seconds, until))
+                return self._read_again(written)
+        return self._read_again(await self._load(engine, key, load, seconds, until))
 
     async def _loaded_by(self, others: Loading, key: str, until: float) -> bytes | None:
         """Wait for what another task loads; nothing, if that was cancelled."""
@@ -318,6 +318,13 @@ class Cache(Handle["Cache[T]"], Generic[T]):
             return self.ttl
         positive(f"cache `{self.name}`", ttl=ttl)
         return ttl
+
+    def _read_again(self, written: bytes) -> T:
+        try:
+            return self._values.decode(written)
+        except Unreadable as error:
+            msg = f"a value that was loaded for the cache `{self.name}` cannot be read again as its type"
+            raise NotSerialisable(msg, hint="let the type read what it writes; the cause says what it did") from error
 
     def _readable(self, written: bytes | None) -> tuple[bool, T | None]:
         """Read what is kept, and tell whether that is a value."""

@@ -66,7 +66,13 @@ class Values(Generic[T]):
         try:
             if self._adapter is None:
                 return to_json(value, inf_nan_mode="constants")
-            return self._adapter.dump_json(cast("T", value), by_alias=False, round_trip=True, warnings="error")
+            given = cast("T", value)
+            written = self._adapter.dump_json(given, by_alias=False, round_trip=True, warnings="error")
+            if b"null" not in written:
+                return written
+            # A model writes a number that is none, or has no end, as null, and could not read that.
+            plain = self._adapter.dump_python(given, mode="json", by_alias=False, round_trip=True)
+            return to_json(plain, inf_nan_mode="constants")
         except (ValueError, TypeError, RecursionError) as error:
             msg = f"a value for the {self._owner}, of the type {type(value).__name__}, cannot be written as JSON"
             hint = "give what is of the declared type, and only what JSON can hold; the cause says what is not"
