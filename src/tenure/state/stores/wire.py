@@ -90,6 +90,7 @@ class Server:
             # Whatever the address says: a connection that many share waits for news without end, and for bytes.
             options |= {"socket_timeout": None, "socket_connect_timeout": deadline, "health_check_interval": 0}
             options |= {"decode_responses": False, "protocol": 2}
+            options["driver_info"] = None  # redis-py would read its version from disk, in the event loop
             self._kind: type[AbstractConnection] = options.pop("connection_class", Connection)
             self._options = options
             self._kind(**options)  # opens nothing, but says what it does not know
@@ -112,6 +113,8 @@ class Server:
         try:
             async with asyncio.timeout(self._deadline):
                 await connection.connect()  # type: ignore[no-untyped-call]  # a gap in redis-py's types
+                await connection.send_command("PING", check_health=False)
+                await connection.read_response()  # an error while the server still reads its data
         except TimeoutError as error:
             await connection.disconnect(nowait=True)
             message = "it says nothing to a new connection"
@@ -202,8 +205,9 @@ class Line:
         self._deadline = deadline
         self._wire: Wire | None = None
         self._awaited: Awaited = deque()
-        self._attempt: asyncio.Task[str] | None = None
+        self._attempt: asyncio.Task[None] | None = None
         self._lost_at: float | None = None
+        self._reason = ""
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -233,8 +237,7 @@ class Line:
             if wire is not None and wire is self._wire and wire.heard < began:
                 # Not slow but silent: the connection may be dead without either end knowing.
                 self._drop(wire, "it has fallen silent")
-            message = f"it did not answer within {self._deadline:g} s"
-            raise Unanswered(message) from None
+            raise Unanswered(self._reason or f"it did not answer within {self._deadline:g} s") from None
 
     def renew(self) -> None:
         """Let the next call open another connection; who still waits is told."""
@@ -264,22 +267,22 @@ class Line:
             await asyncio.wait([attempt])  # shared by all who wait: the one that began it may leave
             if self._wire is None and not attempt.cancelled():
                 if self._lost_at is not None and loop.time() - self._lost_at > self._deadline:
-                    raise Unanswered(attempt.result())
+                    raise Unanswered(self._reason)
                 await asyncio.sleep(PAUSE)
         return self._wire
 
-    async def _open(self) -> str:
-        """Try to connect; what is wrong, if anything is."""
+    async def _open(self) -> None:
+        """Try to connect."""
         try:
             connection = await self._server.connect()
         except Unanswered as error:
             # Whoever asks in the meantime gets the same answer.
             asyncio.get_running_loop().call_later(PAUSE / 2, self._forget_attempt)
-            return str(error)
+            self._reason = str(error)
+            return
         awaited: Awaited = deque()
         self._wire, self._awaited = Wire(connection, partial(_answer, awaited), partial(self._end, awaited)), awaited
-        self._lost_at = self._attempt = None
-        return ""
+        self._lost_at, self._attempt, self._reason = None, None, ""
 
     def _forget_attempt(self) -> None:
         self._attempt = None
