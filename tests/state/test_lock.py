@@ -307,6 +307,18 @@ async def test_a_block_that_ignores_its_cancellation_is_told_on_leaving() -> Non
             await work(lock)
 
 
+async def test_a_block_that_was_too_long_is_told_on_leaving() -> None:
+    """A block that ran past its lease without a wait at which it could be cancelled is told as well."""
+
+    async def work(lock: Lock) -> None:
+        async with lock.hold():
+            time.sleep(0.1)  # noqa: ASYNC251 (what it is about)
+
+    async with process(MemoryEngine()) as lock:
+        with pytest.raises(LockLost):
+            await work(lock)
+
+
 async def test_an_error_of_a_block_that_lost_the_lock_comes_through() -> None:
     """What the block itself raises, such as the refusal of its token, is not hidden."""
 

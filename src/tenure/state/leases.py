@@ -35,7 +35,7 @@ class Lease:
     Attributes:
         token: Above all that were given before; 0 until it is taken.
         expires: Until when it is surely held, in seconds of the event loop.
-        is_lost: Whether it ran out, so that another may have the lock.
+        is_lost: Whether it is known to have run out; see `is_over`.
         on_loss: Called once when it is lost.
     """
 
@@ -51,6 +51,11 @@ class Lease:
         self.expires = 0.0
         self.is_lost = False
         self.on_loss: Callable[[], None] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it ran out, so that another may have the lock."""
+        return self.is_lost or self._loop.time() >= self.expires
 
     async def take(self) -> bool:
         """Take the lock if it is free, and hold it from now on."""

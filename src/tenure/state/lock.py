@@ -38,7 +38,7 @@ class Held:
     @property
     def lost(self) -> bool:
         """Whether the lease has run out, so that another may hold the lock."""
-        return self._lease.is_lost or asyncio.get_running_loop().time() >= self._lease.expires
+        return self._lease.is_over
 
     def check(self) -> None:
         """
@@ -184,7 +184,7 @@ async def _taken(lease: Lease, deadline: float) -> bool:
 
 @asynccontextmanager
 async def _cancelled_on_loss(lease: Lease, description: str) -> AsyncGenerator[None]:
-    """Cancel the block when the lease is lost, and say so on leaving it."""
+    """Cancel the block when the lease is lost, and say so on leaving it, also when nothing was awaited since."""
     body = asyncio.timeout(None)
     try:
         async with body:
@@ -197,5 +197,5 @@ async def _cancelled_on_loss(lease: Lease, description: str) -> AsyncGenerator[N
         if body.expired():
             raise lost(description) from error.__cause__
         raise
-    if lease.is_lost:
+    if lease.is_over:
         raise lost(description)
