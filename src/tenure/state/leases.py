@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from tenure.cancellation import uninterrupted
 from tenure.errors import StateUnavailable
+from tenure.state.stores.memory_engine import MemoryEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +103,10 @@ class Lease:
         self.on_loss = None
         if self._timer is not None:
             self._timer.cancel()
-        await uninterrupted(self._give_back())
+        if self._renewing is None and isinstance(self._engine, MemoryEngine):
+            await self._give_back()  # which waits for nothing, so that nothing can cut it short
+        else:
+            await uninterrupted(self._give_back())
 
     async def _give_back(self) -> None:
         if self._renewing is not None:
