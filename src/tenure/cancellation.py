@@ -1,4 +1,4 @@
-"""Work that is finished although its caller is cancelled."""
+"""Work that is finished although its caller is cancelled, and what may cancel it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import CancelScope
+
+try:
+    from anyio._backends._asyncio import _task_states
+except ImportError:  # an anyio that keeps them elsewhere
+    _task_states = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -28,3 +33,12 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
             task.exception()  # seen, so that asyncio does not report it as forgotten
         raise cancelled
     return task.result()
+
+
+def in_cancel_scope() -> bool:
+    """Tell whether a cancel scope of anyio's is around what runs now; where that cannot be told, it is so."""
+    task = asyncio.current_task()
+    if _task_states is None or task is None:
+        return True
+    state = _task_states.get(task)
+    return state is not None and state.cancel_scope is not None

@@ -8,6 +8,7 @@ from dataclasses import fields, make_dataclass
 from functools import wraps
 from typing import Annotated, Any
 
+import anyio
 import fastapi.routing
 import httpx
 import pytest
@@ -473,6 +474,92 @@ def test_an_app_that_goes_on_adding_routes_does_not_grow(monkeypatch: pytest.Mon
     with TestClient(app) as client:
         assert [client.get(f"/{number}").json() for number in (0, 1, 2, 3, 4, 0, 0)] == ["real"] * 7
     assert solved == []
+
+
+@scoped("function")
+async def working(pool: ThePool) -> AsyncIterator[anyio.abc.TaskGroup]:
+    """Hold a task group, and so a cancel scope, open for the handler."""
+    async with anyio.create_task_group() as group:
+        yield group
+        group.cancel_scope.cancel()
+
+
+async def plain() -> AsyncIterator[str]:
+    """Hold something of FastAPI's own open."""
+    yield "plain"
+
+
+async def alone(group: Annotated[anyio.abc.TaskGroup, Depends(working)], connection: Connection) -> bool:
+    """Take resources alone."""
+    return not group.cancel_scope.cancel_called
+
+
+async def before(
+    plain: Annotated[str, Depends(plain)], group: Annotated[anyio.abc.TaskGroup, Depends(working)]
+) -> bool:
+    """Take what FastAPI opens first."""
+    return not group.cancel_scope.cancel_called
+
+
+async def after(group: Annotated[anyio.abc.TaskGroup, Depends(working)], plain: Annotated[str, Depends(plain)]) -> bool:
+    """Take what FastAPI opens last."""
+    return not group.cancel_scope.cancel_called
+
+
+async def within(
+    group: Annotated[anyio.abc.TaskGroup, Depends(working)], caller: Annotated[tuple[int, str], Depends(caller)]
+) -> bool:
+    """Take what opens a resource on the way."""
+    return not group.cancel_scope.cancel_called
+
+
+@pytest.mark.parametrize("endpoint", [alone, before, after, within])
+@pytest.mark.parametrize("in_scope", [True, False])
+async def test_cancel_scopes_that_are_held_open_nest(endpoint: Callable[..., Any], in_scope: bool) -> None:  # noqa: FBT001
+    """A resource may hold a task group open, whatever else is open and whether or not a cancel scope is around."""
+    app = app_with(endpoint)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+    async with running(app), client:
+        if in_scope:
+            with anyio.CancelScope():
+                assert (await client.get("/")).json() is True
+        else:
+            assert (await asyncio.create_task(client.get("/"))).json() is True
+
+
+@pytest.mark.parametrize("around", [True, False])
+async def test_a_close_is_finished_although_the_request_is_cancelled(around: bool) -> None:  # noqa: FBT001
+    """What a request borrowed is given back in full when a cancel scope around it, or its task, is cancelled."""
+    handling = asyncio.Event()
+
+    @scoped("function")
+    async def borrowed(pool: ThePool) -> AsyncIterator[str]:
+        log.append("borrowed")
+        try:
+            yield pool.name
+        finally:
+            await asyncio.sleep(0)
+            log.append("given back")
+
+    async def index(borrowed: Annotated[str, Depends(borrowed)]) -> None:
+        handling.set()
+        await asyncio.Event().wait()
+
+    app = app_with(index)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+    async with running(app), client:
+        if around:
+            async with anyio.create_task_group() as group:
+                group.start_soon(client.get, "/")
+                await handling.wait()
+                group.cancel_scope.cancel()
+        else:
+            request = asyncio.create_task(client.get("/"))
+            await handling.wait()
+            request.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await request
+    assert log == ["borrowed", "given back"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tenure.resources import CONNECTION, Resource
 from tenure.scopes import outlives_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from starlette.requests import HTTPConnection
 
@@ -43,7 +43,7 @@ class BoundRoute:
     ) -> None:
         self.dependant = dependant
         self._solver = solver
-        self._calls = frozenset(_calls(dependant))
+        self._calls = frozenset(taken.call for taken in _all_below(dependant))
         self._overridden = {call: overrides[call] for call in self._calls if call in overrides} if overrides else {}
         self._constants: dict[str, Any] = {}
         self._stages: list[Step | Any] = []
@@ -77,6 +77,17 @@ class BoundRoute:
                 self._stages.append(each.step)
         if left or _takes_request_data(self.dependant):
             self._stages.append(replace(self.dependant, dependencies=left))
+        self._let_alone()
+
+    def _let_alone(self) -> None:
+        """Tell the steps of resources if they are all that is opened for a request."""
+        steps = list(_all_steps(stage for stage in self._stages if isinstance(stage, Step)))
+        solved = (taken for stage in self._stages if not isinstance(stage, Step) for taken in _all_below(stage))
+        is_alone = not any(isinstance(step, PlainStep) and step.generates for step in steps) and not any(
+            isinstance(_call(taken), Resource) or self._solver.generates(taken) for taken in solved
+        )
+        for step in steps:
+            step.is_alone = is_alone
 
     async def solve(self, request: HTTPConnection, known: dict[str, Any]) -> Any:  # noqa: ANN401 (FastAPI's own)
         """Give what FastAPI's solver would, in the same order; `known` is what the solver was called with beside."""
@@ -175,10 +186,22 @@ class _Reading:
         return reduced
 
 
-def _calls(dependant: Any) -> Iterator[Any]:  # noqa: ANN401 (FastAPI's own)
+def _all_below(dependant: Any) -> Iterator[Any]:  # noqa: ANN401 (FastAPI's own)
     for taken in dependant.dependencies:
-        yield taken.call
-        yield from _calls(taken)
+        yield taken
+        yield from _all_below(taken)
+
+
+def _all_steps(steps: Iterable[Step]) -> Iterator[Step]:
+    for step in steps:
+        yield step
+        yield from _all_steps(step.inputs)
+
+
+def _call(dependant: Any) -> Any:  # noqa: ANN401 (FastAPI's own)
+    """Give what is called in the end, without what is bound to it."""
+    call = dependant.call
+    return call.func if isinstance(call, partial) else call
 
 
 def _takes_request_data(dependant: Any) -> bool:  # noqa: ANN401 (FastAPI's own)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from tenure.cancellation import in_cancel_scope
 from tenure.errors import UnsupportedFastAPI
 from tenure.factories import made
 
@@ -25,31 +26,58 @@ FUNCTION_STACK = "fastapi_function_astack"
 CLEANUP_SCOPES = "fastapi_async_cleanup_scopes"
 
 
-async def instance(
-    resource: Resource[Any], connection: HTTPConnection, inputs: Mapping[str, Any], *, key: Hashable, use_cache: bool
+class Instances:
+    """
+    What one pass of a request through an app has made.
+
+    Attributes:
+        stack: The request's exit stack, by which one pass is told from another.
+        values: Each value, by its resource and what tells it apart from others of that resource.
+        cleanup: The cancel scope that shields what is closed; nothing where no cancel scope is around the request.
+        is_settled: Whether it was decided if there is to be one.
+    """
+
+    __slots__ = ("cleanup", "is_settled", "stack", "values")
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self.stack = stack
+        self.values: dict[Hashable, Any] = {}
+        self.cleanup: CancelScope | None = None
+        self.is_settled = False
+
+
+async def instance(  # noqa: PLR0913 (each says how it is asked for)
+    resource: Resource[Any],
+    connection: HTTPConnection,
+    inputs: Mapping[str, Any],
+    *,
+    key: Hashable,
+    use_cache: bool,
+    is_alone: bool = False,
 ) -> Any:  # noqa: ANN401 (any value)
-    """Give the request's value of a resource, making it when it is the first or `use_cache` is off."""
-    request_stack = _stack(connection, REQUEST_STACK, resource)
+    """
+    Give the request's value of a resource, making it when it is the first or `use_cache` is off.
+
+    `is_alone` says that nothing but resources is opened for the request, so that only they need a cancel scope.
+    """
+    stack = _stack(connection, REQUEST_STACK, resource)
+    made_so_far = connection.scope.get(INSTANCES)
     # A middleware may send one ASGI scope through the app twice; what the first pass closed must not serve the second.
-    owner, kept = connection.scope.get(INSTANCES, _NO_INSTANCES)
-    if owner is not request_stack:
-        kept = {}
-        connection.scope[INSTANCES] = (request_stack, kept)
-    elif use_cache and key in kept:
-        return kept[key]
+    if made_so_far is None or made_so_far.stack is not stack:
+        made_so_far = connection.scope[INSTANCES] = Instances(stack)
+    elif use_cache and key in made_so_far.values:
+        return made_so_far.values[key]
     if resource.kind.closes:
-        stack = _stack(connection, FUNCTION_STACK, resource) if resource.scope == "function" else request_stack
-        cleanup = _cleanup_scope(connection, request_stack)
+        cleanup = made_so_far.cleanup if made_so_far.is_settled else _settle(made_so_far, connection, is_alone)
         context = resource.context(**inputs)
         value = await context.__aenter__()
-        stack.push_async_exit(_ClosedInPeace(context, cleanup))
+        if resource.scope == "function":
+            stack = _stack(connection, FUNCTION_STACK, resource)
+        stack.push_async_exit(context if cleanup is None else _ClosedInPeace(context, cleanup))
     else:
         value = await made(resource.factory, resource.kind, inputs)
-    kept.setdefault(key, value)
+    made_so_far.values.setdefault(key, value)
     return value
-
-
-_NO_INSTANCES: tuple[None, dict[Hashable, Any]] = (None, {})
 
 
 def _stack(connection: HTTPConnection, name: str, resource: Resource[Any]) -> AsyncExitStack:
@@ -60,17 +88,21 @@ def _stack(connection: HTTPConnection, name: str, resource: Resource[Any]) -> As
     return stack
 
 
-def _cleanup_scope(connection: HTTPConnection, request_stack: AsyncExitStack) -> CancelScope:
+def _settle(instances: Instances, connection: HTTPConnection, is_alone: bool) -> CancelScope | None:  # noqa: FBT001
     """
     Give the request's one cancel scope for closing, entered before all others, as anyio's scopes must nest.
 
     Newer versions of FastAPI make the same scope, under the same key, for their own generators; it is theirs if it is
-    there.
+    there. It shields from scopes around it, so where there is none it is left out: it takes longer than all the rest.
     """
+    instances.is_settled = True
+    if is_alone and not in_cancel_scope():
+        return None
     scopes: dict[AsyncExitStack, CancelScope] = connection.scope.setdefault(CLEANUP_SCOPES, {})
-    scope = scopes.get(request_stack)
+    scope = scopes.get(instances.stack)
     if scope is None:
-        scope = scopes[request_stack] = request_stack.enter_context(CancelScope())
+        scope = scopes[instances.stack] = instances.stack.enter_context(CancelScope())
+    instances.cleanup = scope
     return scope
 
 

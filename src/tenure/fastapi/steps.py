@@ -25,13 +25,16 @@ class Step(ABC):
 
     Attributes:
         parameter: The parameter that its value fills; nothing where a route only wants it done.
+        inputs: The steps that make what it takes.
+        is_alone: Whether nothing but resources is opened for a request of the route.
     """
 
     def __init__(self, dependant: Any, constants: dict[str, Any], inputs: Sequence[Step]) -> None:  # noqa: ANN401 (FastAPI's own)
         self.parameter: str | None = dependant.name
         self.use_cache: bool = dependant.use_cache
+        self.inputs = inputs
+        self.is_alone = False
         self._constants = constants
-        self._inputs = inputs
 
     @abstractmethod
     def value(self, request: HTTPConnection, cache: dict[Any, Any]) -> Awaitable[Any]:
@@ -40,7 +43,7 @@ class Step(ABC):
     async def arguments(self, request: HTTPConnection, cache: dict[Any, Any]) -> dict[str, Any]:
         """Give what the dependency is called with; its inputs are asked for each time, as FastAPI does."""
         arguments = self._constants.copy()
-        for step in self._inputs:
+        for step in self.inputs:
             arguments[step.parameter or ""] = await step.value(request, cache)
         return arguments
 
@@ -61,13 +64,16 @@ class ResourceStep(Step):
 
     def value(self, request: HTTPConnection, cache: dict[Any, Any]) -> Awaitable[Any]:
         """Give the one value that all who want it in this request share, however they came by it."""
-        if self._inputs:
+        if self.inputs:
             return self._after_inputs(request, cache)
-        return instance(self._resource, request, self._constants, key=self._key, use_cache=self.use_cache)
+        return self._instance(request, self._constants)
 
     async def _after_inputs(self, request: HTTPConnection, cache: dict[Any, Any]) -> Any:  # noqa: ANN401 (any value)
-        arguments = await self.arguments(request, cache)
-        return await instance(self._resource, request, arguments, key=self._key, use_cache=self.use_cache)
+        return await self._instance(request, await self.arguments(request, cache))
+
+    def _instance(self, request: HTTPConnection, arguments: dict[str, Any]) -> Awaitable[Any]:
+        use_cache, is_alone = self.use_cache, self.is_alone
+        return instance(self._resource, request, arguments, key=self._key, use_cache=use_cache, is_alone=is_alone)
 
 
 class PlainStep(Step):
@@ -83,7 +89,7 @@ class PlainStep(Step):
         super().__init__(dependant, constants, inputs)
         self._dependant = dependant
         self._key: Hashable = solver.cache_key(dependant)
-        self._generates, self._is_coroutine = solver.generates(dependant), solver.is_coroutine(dependant)
+        self.generates, self._is_coroutine = solver.generates(dependant), solver.is_coroutine(dependant)
         self._stack = FUNCTION_STACK if dependant.scope == "function" else REQUEST_STACK
 
     async def value(self, request: HTTPConnection, cache: dict[Any, Any]) -> Any:  # noqa: ANN401 (any value)
@@ -96,7 +102,7 @@ class PlainStep(Step):
         return value
 
     async def _made(self, request: HTTPConnection, arguments: dict[str, Any]) -> Any:  # noqa: ANN401 (any value)
-        if self._generates:
+        if self.generates:
             return await generator_solved(self._dependant, request.scope[self._stack], arguments, request)
         if self._is_coroutine:
             return await self._dependant.call(**arguments)
