@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tenure.fastapi.solver import LIST_FIELDS, NAME_FIELDS, SECURITY_FIELDS
+from tenure.fastapi.solver import CONNECTION_FIELDS, LIST_FIELDS, NAME_FIELDS, SECURITY_FIELDS
 from tenure.fastapi.steps import PlainStep, ResourceStep, Step
 from tenure.resources import CONNECTION, Resource
 from tenure.scopes import outlives_requests
@@ -46,6 +46,9 @@ class BoundRoute:
         self._calls = frozenset(taken.call for taken in _all_below(dependant))
         self._overridden = {call: overrides[call] for call in self._calls if call in overrides} if overrides else {}
         self._constants: dict[str, Any] = {}
+        self._connections = [
+            (name, kind) for field, kind in CONNECTION_FIELDS.items() if (name := getattr(dependant, field))
+        ]
         self._stages: list[Step | Any] = []
         reading = _Reading(solver, tenant_of, self._overridden)
         try:
@@ -75,7 +78,7 @@ class BoundRoute:
                     self._stages.append(replace(self.dependant, dependencies=left, **_no_inputs()))
                     left = []
                 self._stages.append(each.step)
-        if left or _takes_request_data(self.dependant):
+        if left or _takes_request_data(self.dependant, *(name for name, _ in self._connections)):
             self._stages.append(replace(self.dependant, dependencies=left))
         self._let_alone()
 
@@ -92,6 +95,9 @@ class BoundRoute:
     async def solve(self, request: HTTPConnection, known: dict[str, Any]) -> Any:  # noqa: ANN401 (FastAPI's own)
         """Give what FastAPI's solver would, in the same order; `known` is what the solver was called with beside."""
         values = self._constants.copy()
+        for name, kind in self._connections:
+            if isinstance(request, kind):
+                values[name] = request
         if not self._stages:
             return self._solver.nothing_left(values, known)
         errors: list[Any] = []
@@ -204,8 +210,8 @@ def _call(dependant: Any) -> Any:  # noqa: ANN401 (FastAPI's own)
     return call.func if isinstance(call, partial) else call
 
 
-def _takes_request_data(dependant: Any) -> bool:  # noqa: ANN401 (FastAPI's own)
-    names = {getattr(dependant, name) for name in NAME_FIELDS} - {None, CONNECTION}
+def _takes_request_data(dependant: Any, *beside: str) -> bool:  # noqa: ANN401 (FastAPI's own)
+    names = {getattr(dependant, name) for name in NAME_FIELDS} - {None, CONNECTION, *beside}
     return bool(names) or any(getattr(dependant, name) for name in LIST_FIELDS)
 
 

@@ -7,21 +7,24 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import fastapi.routing
-from fastapi import Response
+from fastapi import Request, Response, WebSocket
 from fastapi.dependencies import models, utils
+from fastapi.requests import HTTPConnection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
     from contextlib import AsyncExitStack
 
-    from starlette.requests import HTTPConnection
-
 LIST_FIELDS = {"path_params", "query_params", "header_params", "cookie_params", "body_params"}
 """What a dependant itself takes from a request: the parameters of each kind."""
+CONNECTION_FIELDS = {
+    "request_param_name": Request,
+    "websocket_param_name": WebSocket,
+    "http_connection_param_name": HTTPConnection,
+}
+"""What a dependant takes of the connection itself, and what the connection must be for that."""
 NAME_FIELDS = {
-    "request_param_name",
-    "websocket_param_name",
-    "http_connection_param_name",
+    *CONNECTION_FIELDS,
     "response_param_name",
     "background_tasks_param_name",
     "security_scopes_param_name",
