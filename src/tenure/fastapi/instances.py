@@ -96,9 +96,9 @@ def _settle(instances: Instances, connection: HTTPConnection, is_alone: bool) ->
     there. It shields from scopes around it, so where there is none it is left out: it takes longer than all the rest.
     """
     instances.is_settled = True
+    scopes: dict[AsyncExitStack, CancelScope] = connection.scope.setdefault(CLEANUP_SCOPES, {})
     if is_alone and not in_cancel_scope():
         return None
-    scopes: dict[AsyncExitStack, CancelScope] = connection.scope.setdefault(CLEANUP_SCOPES, {})
     scope = scopes.get(instances.stack)
     if scope is None:
         scope = scopes[instances.stack] = instances.stack.enter_context(CancelScope())
