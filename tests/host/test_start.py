@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import tenure
 from laden import Laden
 from light import Light
 
@@ -21,4 +20,4 @@ def test_a_keeper_loads_nothing_of_what_its_workers_run_on(folder: Path) -> None
 def test_a_service_may_be_declared_beside_an_app(folder: Path) -> None:
     """A module that takes from `tenure`, in whatever order, gets in the keeper what it gets everywhere."""
     with Laden(folder):
-        assert (folder / "seen").read_text() == repr((True, True, "scoped", tenure.__version__))
+        assert (folder / "seen").read_text() == repr((True, True, "scoped", "Counter"))

@@ -79,7 +79,7 @@ return redis.call('DEL', KEYS[1])
 
 MAKE_ROOM: Final = Script("""
 local dropped = 0
-for _ = 1, ARGV[2] do
+for _ = 1, tonumber(ARGV[2]) do
   local idlest, longest = nil, -1
   for _ = 1, 5 do
     local key = redis.call('RANDOMKEY')
