@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from tenure.lazy import names
 from tenure.lifespan import Scope, lifespan, override, running
 from tenure.resources import Resource, scoped
-from tenure.state import MISSED, Cache, Counter, Lock, Missed, Topic
+
+if TYPE_CHECKING:
+    from tenure.state import MISSED, Cache, Counter, Lock, Missed, Topic
 
 __all__ = [
     "MISSED",
@@ -22,3 +27,7 @@ __all__ = [
 ]
 
 __version__ = "0.1.0.dev0"
+
+__getattr__ = names(
+    __name__, dict.fromkeys(["MISSED", "Cache", "Counter", "Lock", "Missed", "Topic"], f"{__name__}.state")
+)

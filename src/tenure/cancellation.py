@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from anyio import CancelScope
-
-try:
-    from anyio._backends._asyncio import _task_states
-except ImportError:  # an anyio that keeps them elsewhere
-    _task_states = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -37,8 +33,11 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
 def in_cancel_scope() -> bool:
     """Tell whether a cancel scope of anyio's is around what runs now; where that cannot be told, it is so."""
-    task = asyncio.current_task()
-    if _task_states is None or task is None:
+    backend = sys.modules.get("anyio._backends._asyncio")  # loaded by the first scope
+    if backend is None:
+        return False
+    try:
+        state = backend._task_states.get(asyncio.current_task())  # noqa: SLF001 (there is no other way to ask)
+    except (AttributeError, TypeError):  # an anyio that keeps them elsewhere, or no task
         return True
-    state = _task_states.get(task)
     return state is not None and state.cancel_scope is not None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from tenure.state.cache import Cache
-from tenure.state.counter import Counter
-from tenure.state.deployments import deployed, deployment_name
-from tenure.state.engines import MISSED, Missed
-from tenure.state.handles import app_engine
-from tenure.state.lock import Held, Lock
-from tenure.state.stores.memory_engine import MemoryEngine
-from tenure.state.topic import Subscription, Topic
+from typing import TYPE_CHECKING
+
+from tenure.lazy import names
+
+if TYPE_CHECKING:
+    from tenure.state.cache import Cache
+    from tenure.state.counter import Counter
+    from tenure.state.deployments import deployed, deployment_name
+    from tenure.state.engines import MISSED, Missed
+    from tenure.state.handles import app_engine
+    from tenure.state.lock import Held, Lock
+    from tenure.state.stores.memory_engine import MemoryEngine
+    from tenure.state.topic import Subscription, Topic
 
 __all__ = [
     "MISSED",
@@ -25,3 +30,20 @@ __all__ = [
     "deployed",
     "deployment_name",
 ]
+
+_HOMES = {
+    "MISSED": "engines",
+    "Cache": "cache",
+    "Counter": "counter",
+    "Held": "lock",
+    "Lock": "lock",
+    "MemoryEngine": "stores.memory_engine",
+    "Missed": "engines",
+    "Subscription": "topic",
+    "Topic": "topic",
+    "app_engine": "handles",
+    "deployed": "deployments",
+    "deployment_name": "deployments",
+}
+
+__getattr__ = names(__name__, {name: f"{__name__}.{home}" for name, home in _HOMES.items()})
