@@ -6,7 +6,7 @@ import sys
 
 import tenure.lifespan
 from services import Answering
-from tenure import host, lifespan, scoped
+from tenure import Counter, host, lifespan, scoped
 
 
 class Laden(Answering):
@@ -19,6 +19,6 @@ class Laden(Answering):
             tenure.lifespan is lifespan is module.lifespan,
             tenure.host is host,
             scoped.__name__,
-            tenure.__version__,
+            Counter.__name__,
         )
         (self.home / "seen").write_text(repr(seen))
