@@ -76,7 +76,7 @@ class Built:
 
     def __init__(self, design: Design) -> None:
         self._design = design
-        self.record = Record()
+        self.record = Record("app")
         self._calls: list[Callable[[], Call]] = []
         for number, declaration in enumerate(design.declarations):
             self._calls.append(self._dependency(number, declaration))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -27,9 +28,10 @@ FIRST = Parameter("first", Parameter.POSITIONAL_ONLY)
 
 
 class Record:
-    """What happens in one request, or in an app beside its requests."""
+    """What happens in one request, or in an app beside its requests; its name is in all that it makes."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.log: list[tuple[object, ...]] = []
         self.made: Counter[int] = Counter()
         self.waits = asyncio.Event()
@@ -44,8 +46,9 @@ variable: ContextVar[tuple[int, ...]] = ContextVar("variable", default=())
 
 
 def note(what: str, *more: object) -> None:
-    """Note what happens, and what a variable of its context holds then."""
-    here.get().log.append((what, *more, variable.get()))
+    """Note what happens, where, and what a variable of its context holds then."""
+    place = "on the loop" if threading.current_thread() is threading.main_thread() else "in a thread"
+    here.get().log.append((what, *more, place, variable.get()))
 
 
 def told(value: object) -> object:
@@ -106,9 +109,9 @@ class Maker:
 
     def begin(self, taken: dict[str, Any]) -> Any:
         """Make a value that says which it is, or fail to."""
-        made = here.get().made
-        made[self._number] += 1
-        value = [self._number, made[self._number]]
+        record = here.get()
+        record.made[self._number] += 1
+        value = [self._number, record.made[self._number], record.name]
         note("enters", value, sorted((name, told(each)) for name, each in taken.items()))
         self._use(taken)
         go_wrong(self._behaviour, "before")

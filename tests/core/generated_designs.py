@@ -41,7 +41,7 @@ BEGINNINGS = ["raises before", "refuses before", "waits", "gives nothing", "sets
 ENDINGS = ["raises after", "refuses after", "swallows", "replaces", "does not yield", "yields twice"]
 HANDLERS = ["answers", "works in the background", "raises", "refuses", "waits", "streams", "streams and waits"]
 GENERATING = ["gives lines", "gives events"] if HAS_EVENTS else []
-DATA = ["header", "query", "cookie", "path", "connection", "response", "tasks", "scopes", "default"]
+DATA = ["header", "header", "response", "tasks", "query", "cookie", "path", "connection", "scopes", "default"]
 HTTP_DATA = [*DATA, "body", "request", "other body"]
 CAN_BE_BAD = ["header", "query", "cookie", "path", "body"]
 
@@ -125,8 +125,9 @@ class Design:
 
 SCOPES = ["app", "app", "request", "function", None, None]
 WAYS_TO_TAKE = [
-    *[Taking(0)] * 15,
-    *[Taking(0, annotated=False)] * 3,
+    *[Taking(0)] * 35,
+    *[Taking(0, annotated=False)] * 5,
+    *[Taking(0, use_cache=False)] * 10,
     *(
         Taking(0, use_cache, scope, security, limited)
         for use_cache, scope, security, limited in product(
@@ -154,7 +155,7 @@ def some_of(count: int, at_least: int, most: int) -> st.SearchStrategy[list[int]
 @cache
 def few_of(values: tuple[str, ...], in_hundred: int) -> st.SearchStrategy[tuple[str, ...]]:
     """Choose one or two in so many of a hundred cases, else none."""
-    some = [*((each,) for each in values), *combinations(values, 2)]
+    some = [*((each,) for each in values), *(each for each in combinations(values, 2) if each[0] != each[1])]
     return st.sampled_from([()] * (len(some) * (100 - in_hundred) // in_hundred) + some)
 
 
@@ -213,11 +214,12 @@ class Drawing:
         allowed = [
             n for n in before if self.is_lawless or (self.starts[n] if scope == "app" else self.lives[n] >= least)
         ]
-        takes = self.takings(allowed, by_request_generator=generates and least == 1)
+        at_least = int(self.rarely(2))
+        takes = self.takings(allowed, at_least=at_least, by_request_generator=generates and least == 1)
         takes_data = (scope != "app" or self.is_lawless) and not is_scheme
-        data = self.draw(few_of(self.data, 30)) if takes_data else ()
+        data = self.draw(few_of(self.data, 20)) if takes_data else ()
         wrong = BEGINNINGS + ENDINGS * (way in HAVE_ENDS)
-        behaviour = self.draw(one_of(*["works"] * len(wrong) * (40 if scope == "app" else 9), *wrong))
+        behaviour = self.draw(one_of(*["works"] * len(wrong) * (80 if scope == "app" else 9), *wrong))
         self.declarations.append(Declaration(scope, way, takes, data, behaviour))
         below = [taken.number for taken in takes]
         held = min([2, *(self.lives[number] for number in below)])
@@ -231,7 +233,7 @@ class Drawing:
         kinds = self.draw(one_of(*LAYERS))
         layers = tuple(Layer(kind, self.done(taken)) for kind in kinds)
         handler = self.draw(one_of(*["answers"] * 6, *HANDLERS, *GENERATING))
-        data = self.draw(few_of(self.data, 40))
+        data = self.draw(few_of(self.data, 30))
         if handler == "works in the background":
             data = tuple(dict.fromkeys([*data, "tasks"]))
         is_sync = not self.is_websocket and handler != "waits" and self.rarely(4)
@@ -278,7 +280,7 @@ class Drawing:
         """Draw a request."""
         return Call(
             self.draw(one_of(*range(routes))),
-            frozenset(self.draw(few_of(tuple(CAN_BE_BAD), 25))),
+            frozenset(self.draw(few_of(tuple(CAN_BE_BAD), 40))),
             self.changes(apps, 2) if has_overrides else (),
             self.rarely(2),
             self.rarely(5),

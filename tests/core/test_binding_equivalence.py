@@ -89,7 +89,7 @@ async def serve(built: Built, design: Design, state: Any, records: list[Record])
         if not together:
             for change in call.changes:
                 built.change(change)
-        records.append(Record())
+        records.append(Record(f"request {number}"))
         together.append(asyncio.create_task(send(built, design, call, state, records[-1])))
         if not call.with_next or number == len(design.calls) - 1:
             await asyncio.gather(*together)
@@ -207,6 +207,10 @@ APP, FUNCTION = Declaration("app", "async generator"), Declaration("function", "
 OTHER = Declaration("request", "generator")
 ANEW = Declaration(None, "async function", (Taking(1, use_cache=False),), ("header",))
 AGAIN = Declaration(None, "async function", (Taking(1),), ("header",))
+PAIR = Declaration("function", "async generator", (Taking(1, scope="function"), Taking(2), Taking(0)))
+PLAIN = Declaration(None, "async generator")
+TAKING_ANEW = Declaration(None, "async function", (Taking(1, use_cache=False),))
+ANSWERING = Declaration(None, "async function", data=("header", "response", "tasks"))
 KNOWN = {
     "a constant": (Design((APP,), (Route((Taking(0),)),), (Call(),)), 1),
     "a constant beside data": (Design((APP,), (Route((Taking(0),), data=("query",)),), (Call(), Call())), 2),
@@ -226,6 +230,22 @@ KNOWN = {
             (Call(), Call(changes=(Change(0, 1),)), Call(changes=(Change(0, None),))),
         ),
         2,
+    ),
+    "data before and after a step": (
+        Design(
+            (APP, FUNCTION, ANSWERING, ANSWERING),
+            (Route((Taking(2), Taking(1), Taking(3)), data=("header", "tasks")),),
+            (Call(), Call(bad=frozenset({"header"}))),
+        ),
+        2,
+    ),
+    "requests at once": (
+        Design((APP, FUNCTION, OTHER, PAIR), (Route((Taking(3), Taking(1))),), (Call(with_next=True), Call())),
+        2,
+    ),
+    "inputs that are made again": (
+        Design((APP, PLAIN, TAKING_ANEW), (Route((Taking(0), Taking(2)), (Taking(2),)),), (Call(),)),
+        1,
     ),
     "a resource with and without its cache": (
         Design((APP, OTHER, ANEW, AGAIN), (Route((Taking(0), Taking(1), Taking(2), Taking(3))),), (Call(),)),
