@@ -170,25 +170,25 @@ class Graph:
             below = above[below]
         return [*_drawn(chain), *_used_by(self.users(node))]
 
-    def check(self) -> None:
+    def check(self, state: str | None = None) -> None:
         """
-        Refuse a graph that cannot work.
+        Refuse a graph that cannot work; `state` is the URL of the engine for shared state, if there is one.
 
         Raises:
             PlanError: Something holds what lives shorter than itself, needs itself, shares its name, asks for data
                 that it cannot have, or has a scope that nothing serves. All of it is in one report.
         """
-        findings = list(self._findings())
+        findings = list(self._findings(state))
         if findings:
             raise PlanError(findings, total=len(self.nodes))
 
-    def _findings(self) -> Iterator[Finding]:
+    def _findings(self, state: str | None) -> Iterator[Finding]:
         circles = [self._circle(chain) for chain in cycles(self.nodes, lambda node: [n.node for n in node.needs])]
         yield from circles
         yield from self._duplicate_names()
         for node in self.nodes:
-            if node.resource is not None and not node.resource.is_served:
-                yield self._missing_engine(node, node.resource.scope)
+            if node.resource is not None and (hint := node.resource.lacks(state)):
+                yield self._missing_engine(node, node.resource.scope, hint)
         if not circles:  # what is held is only defined where the walk down ends
             yield from self._captives()
         yield from self._wrong_connections()
@@ -215,11 +215,11 @@ class Graph:
                     hint='give each a name of its own, `@scoped("app", name="…")`',
                 )
 
-    def _missing_engine(self, node: Node, scope: ScopeName) -> MissingEngine:
+    def _missing_engine(self, node: Node, scope: ScopeName, hint: str) -> MissingEngine:
         return MissingEngine(
             f"`{node.name}` has the scope `{scope}`, which has no engine here",
             path=[*_drawn([node]), *_used_by(self.users(node))],
-            hint='this version of tenure serves "app", which shares within one process, and a `Counter` at "host"',
+            hint=hint,
         )
 
     def _captives(self) -> Iterator[Finding]:

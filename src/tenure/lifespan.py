@@ -67,7 +67,12 @@ class Scope:
 def lifespan(app: FastAPI, /) -> AbstractAsyncContextManager[State]: ...
 @overload
 def lifespan(
-    mine: Callable[..., Any] | None = None, /, *, also: Sequence[Resource[Any]] = (), deployment: str | None = None
+    mine: Callable[..., Any] | None = None,
+    /,
+    *,
+    also: Sequence[Resource[Any]] = (),
+    deployment: str | None = None,
+    state: str | None = None,
 ) -> Lifespan: ...
 def lifespan(
     app: FastAPI | Callable[..., Any] | None = None,
@@ -75,6 +80,7 @@ def lifespan(
     *,
     also: Sequence[Resource[Any]] = (),
     deployment: str | None = None,
+    state: str | None = None,
 ) -> AbstractAsyncContextManager[State] | Lifespan:
     """
     Start what an app's routes need before the first request, and close it after the last.
@@ -86,34 +92,38 @@ def lifespan(
 
     `deployment`, or the environment variable `TENURE_DEPLOYMENT`, names with whom the app shares what is host- or
     cluster-scoped: all workers that say the same name. Where neither does, the name is derived from the user, the
-    project's folder and the app's title, and stands in the log.
+    project's folder and the app's title, and stands in the log; cluster-scoped state refuses to guess. `state`, or
+    `TENURE_STATE`, is the URL of the Valkey, Redis or PostgreSQL in which machines share state.
 
     Raises:
-        DeclarationError: The deployment's name cannot be a folder's.
+        DeclarationError: The deployment's name cannot be a folder's; or it has none, and something is cluster-scoped;
+            or the URL is no engine's.
         PlanError: The graph cannot work; nothing has started.
         StartFailed: A resource failed or was too slow; what had started is closed.
         CloseFailed: After everything was closed: what failed.
     """
     if isinstance(app, FastAPI):
-        return _run(app, None, also, deployment)
+        return _run(app, None, also=also, deployment=deployment, state=state)
     if app is not None and not callable(app):
         msg = f"lifespan({app!r}) is neither an app nor a lifespan of yours"
         raise DeclarationError(msg, hint="write `FastAPI(lifespan=lifespan)` or `FastAPI(lifespan=lifespan(mine))`")
 
     def composed(started: FastAPI, /) -> AbstractAsyncContextManager[State]:
-        return _run(started, app, also, deployment)
+        return _run(started, app, also=also, deployment=deployment, state=state)
 
     return composed
 
 
 @asynccontextmanager
 async def _run(
-    app: FastAPI, mine: Callable[..., Any] | None, also: Sequence[Resource[Any]], deployment: str | None
+    app: FastAPI,
+    mine: Callable[..., Any] | None,
+    **settings: Any,  # noqa: ANN401 (those of `lifespan`, as they are)
 ) -> AsyncGenerator[State]:
     if not isinstance(app, FastAPI):
         msg = f"tenure's lifespan was given {app!r}, which is not a FastAPI app"
         raise DeclarationError(msg, hint="give it to the outermost FastAPI app, `FastAPI(lifespan=lifespan)`")
-    application = _application()(app, also=also, lifespan=mine, deployment=deployment)
+    application = _application()(app, lifespan=mine, **settings)
     async with application.run():
         if mine is None:
             yield {STATE: application}

@@ -92,10 +92,12 @@ class Resource(Generic[T_co]):
 
     __name__ = name  # what FastAPI and other tools call a dependency
 
-    @property
-    def is_served(self) -> bool:
-        """Whether there is something here that serves its scope."""
-        return self.scope in SERVED
+    def lacks(self, state: str | None) -> str:
+        """Say what would serve its scope, when nothing does; `state` is the URL of the engine for shared state."""
+        del state  # for handles of shared state, which say so themselves
+        if self.scope in SERVED:
+            return ""
+        return f'share it within one process, `scope="app"`; what is shared at "{self.scope}" is a handle of state'
 
     @property
     def location(self) -> str:

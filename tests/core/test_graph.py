@@ -692,7 +692,7 @@ def test_the_text_of_names_and_engines(program: Callable[[str], FastAPI]) -> Non
           migrated  host  shop.py:16
           used by GET /
 
-        hint: this version of tenure serves "app", which shares within one process, and a `Counter` at "host"
+        hint: share it within one process, `scope="app"`; what is shared at "host" is a handle of state
         see:  docs/errors.md#missing-engine
 
         2 errors in 3 dependencies""")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -21,7 +22,7 @@ from tenure.fastapi.routes import Routes, routes_of
 from tenure.lifetimes import Lifetime
 from tenure.resources import Resource
 from tenure.scopes import is_shared, outlives_requests
-from tenure.state.deployments import deployed, deployment_name
+from tenure.state.deployments import VARIABLE, deployed, deployment_name, state_url
 from tenure.threads import in_worker
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Application:
         also: Iterable[Resource[Any]] = (),
         lifespan: Callable[..., Any] | None = None,
         deployment: str | None = None,
+        state: str | None = None,
     ) -> None:
         found = routes_of(app) if app is not None else Routes([], [])
         self._app = app
@@ -65,10 +67,12 @@ class Application:
             self._discovery.add(resource, "also=[…]")
         self._lifespan = self._discovery.add_lifespan(lifespan) if lifespan is not None else None
         self.graph = self._discovery.graph
-        self.graph.check()
+        self._state = state_url(state)
+        self.graph.check(self._state)
         self._checked = frozenset(self.graph.nodes)
         self.lifetime = Lifetime(self.graph)
         self._deployment = deployment_name(deployment) if deployment is not None else None
+        self._refuse_to_guess()
         self.binding = binding.binding_for(self.lifetime, self._tenant) if app is not None else None
         self._scoped_security: dict[Resource[Any], bool] = {}
 
@@ -102,6 +106,15 @@ class Application:
             belonging.unregister(apps, self)
             self._app, self._mounted, self.binding = None, [], None
 
+    def _refuse_to_guess(self) -> None:
+        """Refuse to derive a deployment's name from this machine, where other machines are to know it."""
+        shared = (node for node in self.graph.nodes if node.resource is not None and node.resource.scope == "cluster")
+        node = next(shared, None)
+        if node is not None and self._deployment is None and VARIABLE not in os.environ:
+            msg = f"`{node.name}` is shared among machines, and nothing says which of them belong together"
+            hint = f'name the deployment: `lifespan(deployment="roster")`, or set {VARIABLE}'
+            raise DeclarationError(msg, path=[f"declared at {node.location}"], hint=hint)
+
     async def _start(self) -> None:
         if not any(node.resource is not None and is_shared(node.resource.scope) for node in self.graph.nodes):
             await self.lifetime.start()
@@ -109,7 +122,7 @@ class Application:
         title = self._app.title if self._app is not None else ""
         name = await in_worker(partial(deployment_name, self._deployment, title=title))
         logger.info("deployment %s", name, extra={"tenure_deployment": name})
-        with deployed(name):
+        with deployed(name, self._state):
             await self.lifetime.start()
 
     def lifespan_arguments(self) -> dict[str, Any]:
@@ -164,7 +177,7 @@ class Application:
         self.lifetime.check(resource.name)
         node = self._discovery.node(resource)
         if node not in self._checked:  # no route takes it, so it was not there to be checked at the start
-            self.graph.check()
+            self.graph.check(self._state)
         async with AsyncExitStack() as stack:
             yield await self._opened(node, stack, {})
 

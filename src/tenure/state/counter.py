@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from tenure.calls import place
 from tenure.errors import AlreadyClosed, DeclarationError, NotStarted, StateUnavailable
 from tenure.resources import Resource
-from tenure.state.deployments import current_deployment
+from tenure.state.deployments import current_deployment, lacking
 from tenure.state.stores import NAME_BYTES
 from tenure.state.stores.memory import MemoryNumber
 from tenure.threads import in_own_thread
@@ -88,10 +88,9 @@ class Counter(Resource["Counter"]):
         super().__init__(self._begin, scope=scope, name=name, location=location)
         self.__doc__ = type(self).__doc__
 
-    @property
-    def is_served(self) -> bool:
-        """Whether there is something here that serves its scope."""
-        return self.scope in {"app", "host"}
+    def lacks(self, state: str | None) -> str:
+        """Say what would serve its scope, when nothing does."""
+        return lacking(self.scope, state)
 
     async def _begin(self) -> AsyncGenerator[Counter]:
         counting = copy(self)

