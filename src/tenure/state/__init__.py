@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tenure.state.counter import Counter
     from tenure.state.deployments import deployed, deployment_name
     from tenure.state.engines import MISSED, Missed
-    from tenure.state.handles import app_engine
+    from tenure.state.handles import app_engine, cluster_engine, host_engine
     from tenure.state.lock import Held, Lock
     from tenure.state.stores.memory_engine import MemoryEngine
     from tenure.state.topic import Subscription, Topic
@@ -27,8 +27,10 @@ __all__ = [
     "Subscription",
     "Topic",
     "app_engine",
+    "cluster_engine",
     "deployed",
     "deployment_name",
+    "host_engine",
 ]
 
 _HOMES = {
@@ -42,8 +44,10 @@ _HOMES = {
     "Subscription": "topic",
     "Topic": "topic",
     "app_engine": "handles",
+    "cluster_engine": "handles",
     "deployed": "deployments",
     "deployment_name": "deployments",
+    "host_engine": "handles",
 }
 
 __getattr__ = names(__name__, {name: f"{__name__}.{home}" for name, home in _HOMES.items()})
