@@ -23,6 +23,7 @@ from fastapi import (
     WebSocket,
 )
 from fastapi.requests import HTTPConnection
+from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader, SecurityScopes
 from pydantic import BaseModel
 
@@ -82,8 +83,17 @@ class Built:
             self._calls.append(self._dependency(number, declaration))
         self.app = FastAPI(lifespan=lifespan, dependencies=self._marks(design.dependencies))
         self.apps = [self.app]
-        self.paths = [self._add(f"/{number}", route) for number, route in enumerate(design.routes)]
+        if design.handles_errors:
+            self.app.add_exception_handler(LookupError, _answer_error)
+        self.paths: list[str] = []
+        for _ in design.routes[: len(design.routes) - design.last_is_late]:
+            self.add_route()
         self._unrelated: Call = lambda: None
+
+    def add_route(self) -> None:
+        """Add the next route."""
+        number = len(self.paths)
+        self.paths.append(self._add(f"/{number}", self._design.routes[number]))
 
     def change(self, change: Change) -> None:
         """Change overrides."""
@@ -142,8 +152,8 @@ class Built:
             self._add_route(self.app, f"{path}/{{path}}", route)
             return path
         self._add_route(takers[-1], "/{path}", route)
-        for outer, inner in reversed(list(pairwise(takers))):
-            if isinstance(inner, FastAPI):
+        for (outer, inner), layer in reversed(list(zip(pairwise(takers), route.layers, strict=True))):
+            if layer.kind.startswith("mounted"):
                 outer.mount(path, inner)
             else:
                 outer.include_router(inner, prefix=path)
@@ -159,6 +169,10 @@ class Built:
         endpoint = signed(handler.endpoint(is_sync=route.is_sync), self._signature(route.takes, route.data))
         more: dict[str, Any] = {"response_class": EventSourceResponse} if route.handler == "gives events" else {}
         taker.add_api_route(path, endpoint, methods=["POST"], dependencies=marks, **more)
+
+
+async def _answer_error(_: HTTPConnection, error: Exception) -> Response:
+    return PlainTextResponse(f"handled: {error}", 503)
 
 
 def _data_parameter(kind: str) -> Parameter:

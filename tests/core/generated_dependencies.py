@@ -7,12 +7,13 @@ import re
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any
 
+from anyio import CancelScope
 from fastapi import HTTPException
 from fastapi.responses import StreamingResponse
 from fastapi.security import SecurityScopes
@@ -66,8 +67,8 @@ def told_error(error: BaseException | None, depth: int = 5) -> object:
     """Give an error with all that it came from."""
     if error is None or not depth:
         return None
-    # FastAPI knows an endpoint's place by its id, which an app that is gone may have had.
-    text = re.sub(r"0x[0-9a-f]+|File .*, line .*", "…", str(error))
+    # FastAPI knows an endpoint's place by its id, which an app that is gone may have had; AnyIO names what cancels.
+    text = re.sub(r"0x[0-9a-f]+|File .*, line .*|cancel scope [0-9a-f]+.*", "…", str(error))
     within = [told_error(each, depth - 1) for each in error.exceptions] if isinstance(error, BaseExceptionGroup) else []
     causes = [told_error(each, depth - 1) for each in (error.__cause__, error.__context__)]
     return [type(error).__name__, text, within, causes, error.__suppress_context__, getattr(error, "__notes__", [])]
@@ -153,6 +154,10 @@ class Maker:
             note("exits", self._number, value)
         go_wrong(self._behaviour, "after")
 
+    def holding(self) -> AbstractContextManager[object]:
+        """Give what a value holds open on the event loop."""
+        return CancelScope() if self._behaviour == "holds a scope" else nullcontext()
+
 
 def written(way: str, maker: Maker, signature: Signature) -> Callable[[], Call]:
     """Write a dependency, and give what gives it each time that it is named: a method is another object then."""
@@ -192,7 +197,7 @@ def _functions(maker: Maker) -> dict[str, Call]:
     async def async_generator(_: object = None, /, **taken: Any) -> AsyncIterator[Any]:
         value = await maker.begin_async(taken)
         if maker.yields:
-            with maker.ending(value):
+            with maker.ending(value), maker.holding():
                 yield value
                 await asyncio.sleep(0)
         if maker.yields > 1:

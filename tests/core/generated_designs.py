@@ -38,11 +38,13 @@ WRITTEN = {
 HAVE_ENDS = {*GENERATORS, *CONTEXTS, "async generator partial"}
 
 BEGINNINGS = ["raises before", "refuses before", "waits", "gives nothing", "sets a variable"]
-ENDINGS = ["raises after", "refuses after", "swallows", "replaces", "does not yield", "yields twice"]
+ENDINGS = ["raises after", "refuses after", "swallows", "replaces", "does not yield", "yields twice", "holds a scope"]
 HANDLERS = ["answers", "works in the background", "raises", "refuses", "waits", "streams", "streams and waits"]
 GENERATING = ["gives lines", "gives events"] if HAS_EVENTS else []
 DATA = ["header", "header", "response", "tasks", "query", "cookie", "path", "connection", "scopes", "default"]
 HTTP_DATA = [*DATA, "body", "request", "other body"]
+LEAVES = ["disconnects", "cancels the task", "cancels the task in a scope", "cancels the scope"]
+"""How a client that is waited for leaves, as a server or a middleware tells the app."""
 CAN_BE_BAD = ["header", "query", "cookie", "path", "body"]
 
 
@@ -100,18 +102,18 @@ class Change:
 
 @dataclass(frozen=True)
 class Call:
-    """A request to a route: what in it is invalid, what changes before it, how its client leaves if it waits."""
+    """A request to a route: what in it is invalid, what changes before it, how its client leaves if it must."""
 
     route: int = 0
     bad: frozenset[str] = frozenset()
     changes: tuple[Change, ...] = ()
-    disconnects: bool = False
+    leaves: str = LEAVES[0]
     with_next: bool = False
 
 
 @dataclass(frozen=True)
 class Design:
-    """An app and what is done to it; only the first `taken` of its dependencies are there for routes to take."""
+    """An app, with its last route added before it starts or after, and what is done to it."""
 
     declarations: tuple[Declaration, ...]
     routes: tuple[Route, ...]
@@ -121,6 +123,8 @@ class Design:
     is_websocket: bool = False
     has_state: bool = True
     describes: bool = False
+    handles_errors: bool = False
+    last_is_late: bool = False
 
 
 SCOPES = ["app", "app", "request", "function", None, None]
@@ -137,7 +141,10 @@ WAYS_TO_TAKE = [
     ),
 ]
 
-LAYERS = [*[()] * 4, *(each for depth in (1, 2) for each in product(["router", "mounted app"], repeat=depth))]
+LAYERS = [
+    *[()] * 4,
+    *(each for depth in (1, 2) for each in product(["router", "mounted app", "mounted router"], repeat=depth)),
+]
 
 
 @lru_cache(maxsize=None, typed=True)  # 1 is not True here
@@ -282,7 +289,7 @@ class Drawing:
             self.draw(one_of(*range(routes))),
             frozenset(self.draw(few_of(tuple(CAN_BE_BAD), 40))),
             self.changes(apps, 2) if has_overrides else (),
-            self.rarely(2),
+            self.draw(one_of(*LEAVES)),
             self.rarely(5),
         )
 
@@ -311,4 +318,6 @@ def designs(draw: st.DrawFn) -> Design:
         drawing.is_websocket,
         has_state=not drawing.rarely(4),
         describes=drawing.rarely(8),
+        handles_errors=drawing.rarely(3),
+        last_is_late=drawing.rarely(6),
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import fastapi.routing
 import pytest
+from anyio import CancelScope
 from fastapi.dependencies import utils
 from hypothesis import HealthCheck, Phase, event, given, seed, settings
 
@@ -65,7 +67,8 @@ async def outcome(design: Design, setting: str) -> list[Any]:
         return ["not built", told_error(error)]
     records: list[Record] = []
     for change in design.changes:
-        built.change(change)
+        if change.app < len(built.apps):  # a late one is not there yet
+            built.change(change)
     here.set(built.record)
     built.record.client_left.set()
     with pytest.MonkeyPatch.context() as patch:
@@ -84,6 +87,8 @@ async def outcome(design: Design, setting: str) -> list[Any]:
 
 async def serve(built: Built, design: Design, state: Any, records: list[Record]) -> None:
     """Send the requests, some of them at once."""
+    if design.last_is_late:
+        built.add_route()
     together: list[asyncio.Task[None]] = []
     for number, call in enumerate(design.calls):
         if not together:
@@ -113,9 +118,12 @@ async def send(built: Built, design: Design, call: Call, state: Any, record: Rec
     async def send(message: Message) -> None:
         note("sends", {key: value for key, value in message.items() if value})
 
+    around = CancelScope()
+
     async def serve() -> None:
         try:
-            await built.app(scope, receive, send)
+            with around if call.leaves.endswith("scope") else nullcontext():
+                await built.app(scope, receive, send)
         except BaseException as error:  # noqa: BLE001 (whatever a server would see)
             note("fails", told_error(error))
 
@@ -124,7 +132,9 @@ async def send(built: Built, design: Design, call: Call, state: Any, record: Rec
     if not serving.done():
         note("leaves")
         record.client_left.set()
-        if not (record.is_streaming and call.disconnects):
+        if call.leaves == "cancels the scope":
+            around.cancel()
+        elif call.leaves != "disconnects" or not record.is_streaming:  # nothing else listens for that
             serving.cancel()
     waiting.cancel()
     await serving
@@ -167,6 +177,8 @@ def binds_surely(design: Design) -> bool:
     route = design.routes[design.calls[0].route]
     taken = [*design.dependencies, *route.dependencies, *route.takes]
     taken += [taking for layer in route.layers for taking in layer.dependencies]
+    if design.last_is_late:
+        return False
     no_overrides = not design.changes and not any(call.changes for call in design.calls)
     return no_overrides and all(each.number in starts and not each.security and not each.limited for each in taken)
 
@@ -217,6 +229,7 @@ KNOWN = {
     "a step": (Design((APP, FUNCTION), (Route((Taking(1),)),), (Call(),)), 1),
     "a websocket": (Design((APP, FUNCTION), (Route((Taking(1),)),), (Call(),), is_websocket=True), 1),
     "a mounted app": (Design((APP,), (Route((Taking(0),), layers=(Layer("mounted app"),)),), (Call(),)), 1),
+    "a late route": (Design((APP,), (Route((Taking(0),)),) * 2, (Call(route=1),), last_is_late=True), 1),
     "a router": (Design((APP,), (Route((Taking(0),), layers=(Layer("router"),)),), (Call(),)), 1),
     "an unrelated override": (Design((APP,), (Route((Taking(0),)),), (Call(changes=(Change(None, None),)),)), 1),
     "an override that was not started": (
