@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import uvloop
 from rich.table import Table
 
-from benchmarks import memory, startup, tables, works
+from benchmarks import counting, memory, startup, tables, works
 from benchmarks.contenders import BASELINE, FASTAPI, TENURE, contenders
 from benchmarks.latency import ratios
 from benchmarks.machine import about
@@ -61,12 +61,14 @@ def everything(progress: Progress, mode: str) -> None:
 
 
 def amounts(progress: Progress, mode: str) -> list[Amount]:
-    """Measure what is not the time of a request; a new kind of row, such as a counter's, is one more line here."""
+    """Measure what is not the time of a request; a new kind of row is one more line here."""
     everyone = contenders()
-    progress.expect(len(everyone) + 4)
+    progress.expect(len(everyone) + 5)
     rows = uvloop.run(memory.garbage(everyone, progress.advance_to))
     progress.advance_to("memory over many requests")
     rows += memory.flatness(MEMORY_REQUESTS[mode])
+    progress.advance_to("a count of the host")
+    rows += counting.counted()
     progress.advance_to("start-up")
     rows.append(asyncio.run(startup.independent()))
     progress.advance_to("import")

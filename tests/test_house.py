@@ -64,7 +64,7 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert newest == ("Unreleased" if ".dev" in tenure.__version__ else tenure.__version__)
 
 
-@pytest.mark.parametrize("name", ["installer", "run", "dev"])
+@pytest.mark.parametrize("name", ["installer", "run", "dev", "bench"])
 def test_pins_name_no_place(name: str) -> None:
     """What is installed can come from any index: no file of pins says where from."""
     assert re.findall(r"^.*(?:://|--find-links|--index|/).*$", pinned(name), re.MULTILINE) == []
