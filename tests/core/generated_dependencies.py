@@ -13,7 +13,7 @@ from functools import partial
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any
 
-from anyio import CancelScope
+from anyio import BrokenResourceError, CancelScope
 from fastapi import HTTPException
 from fastapi.responses import StreamingResponse
 from fastapi.security import SecurityScopes
@@ -68,8 +68,10 @@ def told_error(error: BaseException | None, depth: int = 5) -> object:
     if error is None or not depth:
         return None
     # FastAPI knows an endpoint's place by its id, which an app that is gone may have had; AnyIO names what cancels.
-    text = re.sub(r"0x[0-9a-f]+|File .*, line .*|cancel scope [0-9a-f]+.*", "…", str(error))
-    within = [told_error(each, depth - 1) for each in error.exceptions] if isinstance(error, BaseExceptionGroup) else []
+    text = re.sub(r"0x[0-9a-f]+|File .*, line .*|cancel scope [0-9a-f]+.*|\(\d+ sub-.*", "…", str(error))
+    # How far events had been made when something else failed is in no certain order.
+    errors = error.exceptions if isinstance(error, BaseExceptionGroup) else []
+    within = [told_error(each, depth - 1) for each in errors if not isinstance(each, BrokenResourceError)]
     causes = [told_error(each, depth - 1) for each in (error.__cause__, error.__context__)]
     return [type(error).__name__, text, within, causes, error.__suppress_context__, getattr(error, "__notes__", [])]
 

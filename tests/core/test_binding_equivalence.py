@@ -217,6 +217,7 @@ def test_a_bound_app_is_not_to_be_told_from_an_unbound_one(number: int, bound: B
 
 APP, FUNCTION = Declaration("app", "async generator"), Declaration("function", "async generator", (Taking(0),))
 OTHER = Declaration("request", "generator")
+ASYNC = Declaration("request", "async generator")
 ANEW = Declaration(None, "async function", (Taking(1, use_cache=False),), ("header",))
 AGAIN = Declaration(None, "async function", (Taking(1),), ("header",))
 PAIR = Declaration("function", "async generator", (Taking(1, scope="function"), Taking(2), Taking(0)))
@@ -253,7 +254,7 @@ KNOWN = {
         2,
     ),
     "requests at once": (
-        Design((APP, FUNCTION, OTHER, PAIR), (Route((Taking(3), Taking(1))),), (Call(with_next=True), Call())),
+        Design((APP, FUNCTION, ASYNC, PAIR, ASYNC), (Route((Taking(4), Taking(3))),), (Call(with_next=True), Call())),
         2,
     ),
     "inputs that are made again": (
