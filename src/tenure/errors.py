@@ -39,7 +39,8 @@ Every error that tenure raises, in one tree.
         ├── LoadTimeout           load-timeout        a value that many wait for was not loaded in time
         ├── LockTimeout           lock-timeout        a lock was not free in time
         ├── LockLost              lock-lost           a lease ran out under its holder: another may have the lock
-        └── NotReentrant          not-reentrant       a task waits for what it holds itself
+        ├── NotReentrant          not-reentrant       a task waits for what it holds itself
+        └── OnceFailed            once-failed         what another worker was to do for all has failed
 
 Each class has one code, and each code has a section in ``docs/errors.md``.
 """
@@ -355,3 +356,9 @@ class NotReentrant(StateError):
     """Raised when a task asks for a lock that it holds, or for a value that it is loading: it would wait for itself."""
 
     code = "not-reentrant"
+
+
+class OnceFailed(StateError):
+    """Raised when what one worker does for all that start with it has failed there."""
+
+    code = "once-failed"

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakSet
 
 from tenure.cancellation import uninterrupted
@@ -27,6 +27,7 @@ from tenure.threads import in_own_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
 
     from tenure.graph import Graph, Node
 
@@ -44,6 +45,9 @@ def _after_fork() -> None:
 
 # A forked child is told so, and need not ask for its number at each request.
 os.register_at_fork(after_in_child=_after_fork)
+
+Opening: TypeAlias = "Callable[..., AbstractAsyncContextManager[Any]]"
+"""Takes what a node needs, and gives an async context manager that makes its value and ends it."""
 
 AFTER_CANCEL = 1.0
 """Seconds that a cancelled resource gets to end, before it is left behind."""
@@ -63,8 +67,9 @@ class Tenant:
         error: What ended it, if something did.
     """
 
-    def __init__(self, node: Node, needs: dict[str, Tenant], on_end: Callable[[], None]) -> None:
+    def __init__(self, node: Node, needs: dict[str, Tenant], opening: Opening, on_end: Callable[[], None]) -> None:
         self.node = node
+        self._opening = opening
         self._on_end = on_end
         self.needs = needs
         self.state: State = "declared"
@@ -101,9 +106,7 @@ class Tenant:
     async def _live(self) -> None:
         began = perf_counter()
         arguments = {parameter: needed.value for parameter, needed in self.needs.items()}
-        node = self.node
-        context = opener(node.factory, node.kind, enter_in=in_own_thread, exit_in=in_own_thread)
-        async with context(**arguments) as self.value:
+        async with self._opening(**arguments) as self.value:
             self.seconds = perf_counter() - began
             self.state = "ready"
             self.ready.set_result(None)
@@ -153,9 +156,13 @@ class Lifetime:
     What an app starts, from the start of the first resource to the close of the last.
 
     It belongs to the process and the event loop in which it was made.
+
+    Args:
+        graph: What is to be started.
+        open_with: Says how a node's value is made and ended.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, open_with: Callable[[Node], Opening] | None = None) -> None:
         self._graph = graph
         self._process = os.getpid()
         self._loop = _asyncio_loop()
@@ -163,7 +170,7 @@ class Lifetime:
         self.tenants: dict[Node, Tenant] = {}
         for node in graph.started():
             needs = {need.parameter: self.tenants[need.node] for need in node.needs}
-            self.tenants[node] = Tenant(node, needs, self._unsettle)
+            self.tenants[node] = Tenant(node, needs, (open_with or opened_here)(node), self._unsettle)
         self._is_settled = False
         _all.add(self)
 
@@ -263,7 +270,8 @@ class Lifetime:
         others = [f"`{other.node.name}` failed too: {why!r}" for other, why in failed[1:]]
         what, where, hint = _told(error)
         if isinstance(error, TimeoutError) and not tenant.ready.done():
-            hint = f'if it needs longer, say so: `@scoped("app", start_timeout={tenant.start_timeout * 2:g})`'
+            scope = tenant.node.resource.scope if tenant.node.resource else "app"
+            hint = f'if it needs longer, say so: `@scoped("{scope}", start_timeout={tenant.start_timeout * 2:g})`'
         return StartFailed(
             f"`{tenant.node.name}` did not start: {what}",
             path=[*where, *self._graph.why(tenant.node), *others],
@@ -295,6 +303,11 @@ class Lifetime:
         for tenant in self.tenants.values():
             tenant.value = None
         return errors
+
+
+def opened_here(node: Node) -> Opening:
+    """Say that a node's value is made by its factory, in this process."""
+    return opener(node.factory, node.kind, enter_in=in_own_thread, exit_in=in_own_thread)
 
 
 async def _close_after(users: list[asyncio.Task[CloseError | None]], tenant: Tenant) -> CloseError | None:

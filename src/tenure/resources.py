@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
+from functools import partial
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -94,10 +95,21 @@ class Resource(Generic[T_co]):
 
     def lacks(self, state: str | None) -> str:
         """Say what would serve its scope, when nothing does; `state` is the URL of the engine for shared state."""
-        del state  # for handles of shared state, which say so themselves
         if self.scope in SERVED:
             return ""
-        return f'share it within one process, `scope="app"`; what is shared at "{self.scope}" is a handle of state'
+        if _is_class(self.factory):
+            return (
+                f'share it within one process, `scope="app"`; at "{self.scope}" a function shares the value it returns'
+            )
+        if self.scope == "host":
+            return ""
+        if self.kind.closes:
+            return 'share it among the workers of a machine, `scope="host"`: a cluster has none that would end it'
+        return (
+            ""
+            if state
+            else 'say where machines share its value, `lifespan(state="valkey://host:6379")`, or set TENURE_STATE'
+        )
 
     @property
     def location(self) -> str:
@@ -171,6 +183,12 @@ class Resource(Generic[T_co]):
         return bound
 
 
+def _is_class(factory: Callable[..., Any]) -> bool:
+    while isinstance(factory, partial):
+        factory = factory.func
+    return inspect.isclass(factory)
+
+
 class Scoped:
     """What `scoped(...)` gives: it takes the factory. Its overloads tell a type checker what the value is."""
 
@@ -223,10 +241,11 @@ def scoped(
         scope: ``"function"``: one value for each call of a handler, closed after the answer is serialised and before
             its first byte is sent. ``"request"``: one for each request, closed after the answer, streamed body and
             background tasks. ``"app"``: one for each app, process and event loop, started before the first request and
-            closed after the last.
+            closed after the last. ``"host"``: a function's or generator's value, which is data, made by the first
+            worker of a machine for all. ``"cluster"``: a function's, made by the first of all machines.
         name: What logs and errors call it, and unique within an app; the factory's name unless given.
-        start_timeout: Seconds that an app-scoped start may take.
-        close_timeout: Seconds that an app-scoped close may take.
+        start_timeout: Seconds that the start of what is app-scoped or wider may take.
+        close_timeout: Seconds that its close may take.
 
     Raises:
         DeclarationError: The scope is unknown, the factory cannot be called, or a timeout is not above 0.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from textwrap import dedent
 from typing import TYPE_CHECKING, Annotated, Any
@@ -446,11 +447,21 @@ def test_a_default_value_serves_an_app_scoped_resource() -> None:
 # --- missing-engine, wrong-connection ---------------------------------------------------------------------------------
 
 
+class Model:
+    """An object, which no other process can have."""
+
+
+def polled() -> Iterator[int]:
+    """Have an end, which no machine of many would see to."""
+    yield 1
+
+
 @pytest.mark.parametrize(
     ("resource", "message"),
     [
-        (scoped("host")(lambda: 1), "`<lambda>` has the scope `host`, which has no engine here"),
+        (scoped("host")(partial(Model)), "`Model` has the scope `host`, which has no engine here"),
         (scoped("cluster", name="once")(lambda: 1), "`once` has the scope `cluster`, which has no engine here"),
+        (scoped("cluster")(polled), "`polled` has the scope `cluster`, which has no engine here"),
         (Counter("requests", scope="cluster"), "`requests` has the scope `cluster`, which has no engine here"),
     ],
 )
@@ -675,10 +686,10 @@ def test_the_text_of_names_and_engines(program: Callable[[str], FastAPI]) -> Non
             return 2
 
         @scoped("host")
-        def migrated() -> bool:
-            return True
+        class Model:
+            def __init__(self) -> None: ...
 
-        app.get("/", dependencies=[Depends(one), Depends(two), Depends(migrated)])(nothing)
+        app.get("/", dependencies=[Depends(one), Depends(two), Depends(Model)])(nothing)
     """)
     assert str(refused(app)).strip() == dedent("""\
         error[duplicate-name]: 2 resources are named `db`
@@ -688,11 +699,11 @@ def test_the_text_of_names_and_engines(program: Callable[[str], FastAPI]) -> Non
         hint: give each a name of its own, `@scoped("app", name="…")`
         see:  docs/errors.md#duplicate-name
 
-        error[missing-engine]: `migrated` has the scope `host`, which has no engine here
-          migrated  host  shop.py:16
+        error[missing-engine]: `Model` has the scope `host`, which has no engine here
+          Model  host  shop.py:18
           used by GET /
 
-        hint: share it within one process, `scope="app"`; what is shared at "host" is a handle of state
+        hint: share it within one process, `scope="app"`; at "host" a function shares the value it returns
         see:  docs/errors.md#missing-engine
 
         2 errors in 3 dependencies""")

@@ -19,7 +19,8 @@ from tenure.fastapi.inputs import uses_security_scopes
 from tenure.fastapi.instances import instance
 from tenure.fastapi.overrides import in_force, overrides_of
 from tenure.fastapi.routes import Routes, routes_of
-from tenure.lifetimes import Lifetime
+from tenure.graph import Need
+from tenure.lifetimes import Lifetime, opened_here
 from tenure.resources import Resource
 from tenure.scopes import is_shared, outlives_requests
 from tenure.state.deployments import VARIABLE, deployed, deployment_name, state_url
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
     from tenure.graph import Node
-    from tenure.lifetimes import Tenant
+    from tenure.lifetimes import Opening, Tenant
 
 logger = logging.getLogger("tenure")
 
@@ -68,9 +69,11 @@ class Application:
         self._lifespan = self._discovery.add_lifespan(lifespan) if lifespan is not None else None
         self.graph = self._discovery.graph
         self._state = state_url(state)
+        if self._state is not None:
+            self._give_engine()
         self.graph.check(self._state)
         self._checked = frozenset(self.graph.nodes)
-        self.lifetime = Lifetime(self.graph)
+        self.lifetime = Lifetime(self.graph, _opening_of)
         self._deployment = deployment_name(deployment) if deployment is not None else None
         self._refuse_to_guess()
         self.binding = binding.binding_for(self.lifetime, self._tenant) if app is not None else None
@@ -105,6 +108,14 @@ class Application:
         finally:
             belonging.unregister(apps, self)
             self._app, self._mounted, self.binding = None, [], None
+
+    def _give_engine(self) -> None:
+        """Let the engine of the deployment start before what is done once in it."""
+        for node in list(self.graph.nodes):
+            if _is_done_once(node) and node.resource is not None and node.resource.scope == "cluster":
+                from tenure.state import handles, once  # noqa: PLC0415 (what few apps need)
+
+                node.needs.append(Need(once.ENGINE, self._discovery.node(handles.cluster_engine)))
 
     def _refuse_to_guess(self) -> None:
         """Refuse to derive a deployment's name from this machine, where other machines are to know it."""
@@ -193,3 +204,16 @@ class Application:
         arguments = {need.parameter: await self._opened(need.node, stack, values) for need in node.needs}
         values[node] = await stack.enter_async_context(opener(node.factory, node.kind)(**arguments))
         return values[node]
+
+
+def _is_done_once(node: Node) -> bool:
+    """Tell whether a node is a factory whose value processes share; a handle, or what overrides it, is each one's."""
+    return type(node.call) is Resource and is_shared(node.call.scope) and node.stands_for is None
+
+
+def _opening_of(node: Node) -> Opening:
+    if node.resource is not None and _is_done_once(node):
+        from tenure.state import once  # noqa: PLC0415 (what few apps need)
+
+        return once.context(node.resource)
+    return opened_here(node)
