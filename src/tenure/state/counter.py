@@ -6,23 +6,31 @@ import sys
 from copy import copy
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastapi import Depends
 
 from tenure.calls import place
 from tenure.errors import AlreadyClosed, DeclarationError, NotStarted, StateUnavailable
 from tenure.resources import Resource
-from tenure.state.deployments import current_deployment, lacking
+from tenure.state.deployments import current_deployment, current_state, lacking
+from tenure.state.handles import EngineResource
 from tenure.state.stores import NAME_BYTES
 from tenure.state.stores.memory import MemoryNumber
 from tenure.threads import in_own_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from tenure.scopes import ScopeName
     from tenure.state.stores.mapped import Share
+    from tenure.state.stores.publisher import ClusterCounts
 
 SYSTEMS = frozenset({"linux", "darwin"})
+INTERVAL = 1.0
+"""Seconds between two publishes of a machine's counts, unless a counter says otherwise."""
+SHORTEST = 0.05
+"""Seconds that there must be between two of them."""
 
 
 class Number(Protocol):
@@ -36,6 +44,17 @@ class Number(Protocol):
     def value(self) -> int:
         """The value now."""
         ...
+
+
+async def _published() -> AsyncIterator[ClusterCounts]:
+    """Share counts with other machines, where the app's settings say."""
+    from tenure.state.stores.publisher import cluster_counts  # noqa: PLC0415 (what others need not load)
+
+    async with cluster_counts(current_state() or "", current_deployment()) as counts:
+        yield counts
+
+
+published_counts: Resource[ClusterCounts] = EngineResource(_published, scope="cluster", name="published counts")
 
 
 class Counter(Resource["Counter"]):
@@ -55,19 +74,35 @@ class Counter(Resource["Counter"]):
     when the machine restarts. With ``durable=True`` it goes on in both cases; a power cut may lose the last half minute
     or so. Counters of one name are one count, whichever app of the deployment declares them.
 
+    At ``scope="cluster"`` all machines of a deployment have one count. Each counts in a file of its own, as at
+    ``"host"`` scope, and publishes its totals every `interval` seconds to the Valkey, Redis or PostgreSQL that
+    ``state=`` names. So `add` and `value` never wait for the network. The value is exact, at once, for what this
+    machine has counted, and for others at most `interval` and a round trip old. So it is never too high, but for what
+    others have taken away since. While the engine is gone, each machine counts on with what it last knew of others, and
+    says so in the log. One `interval` after the engine is back the count is exact again, also when the engine has lost
+    all it kept, but for what was counted by machines that are gone.
+
+    No process takes a count with it when it dies, nor do all of a machine: the next one there publishes it. A machine
+    that is lost takes what it counted in the last `interval`, and so does a container whose processes are all killed.
+    What a machine counts while it cannot reach the engine for 29 days or more, it keeps to itself. The count lives as
+    long as the engine keeps it.
+
     Counting is not limiting: between reading a value and acting on it, others may add.
 
     Args:
         name: What logs and errors call it; unique within an app.
         scope: Who shares the count.
         durable: Whether it is kept when no worker is left; at ``scope="host"``.
+        interval: Seconds between two publishes of what this machine has counted; at ``scope="cluster"``. Counters with
+            different ones are published over different connections.
 
     Raises:
-        DeclarationError: The name is empty or, for a shared counter, longer than 120 bytes; or the scope ends with a
-            request; or a counter that lives in memory is to be durable.
+        DeclarationError: The name is empty; or longer than 120 bytes where it is shared, 119 at ``scope="cluster"``; or
+            not printable there; or the scope ends with a request; or `durable` is said at another scope than
+            ``"host"``; or the interval is below 0.05 seconds.
     """
 
-    def __init__(self, name: str, *, scope: ScopeName, durable: bool = False) -> None:
+    def __init__(self, name: str, *, scope: ScopeName, durable: bool = False, interval: float = INTERVAL) -> None:
         if not name:
             msg = "a counter needs a name"
             raise DeclarationError(msg, hint='write `Counter("requests", scope="app")`')
@@ -80,17 +115,35 @@ class Counter(Resource["Counter"]):
         if scope != "app" and len(name.encode(errors="surrogatepass")) > NAME_BYTES:
             msg = f"the name of the counter `{name}` is longer than {NAME_BYTES} bytes"
             raise DeclarationError(msg, hint="give it a shorter one")
+        if scope == "cluster":
+            _refuse_for_cluster(name, durable=durable, interval=interval)
         self.durable = durable
+        self.interval = interval
         self._number: Number | None = None
         self._is_closed = False
         declaration = sys._getframe(1)  # noqa: SLF001 (the line that findings are to name)
         location = place(declaration.f_code.co_filename, declaration.f_lineno)
-        super().__init__(self._begin, scope=scope, name=name, location=location)
+        super().__init__(
+            self._joining() if scope == "cluster" else self._begin, scope=scope, name=name, location=location
+        )
         self.__doc__ = type(self).__doc__
 
     def lacks(self, state: str | None) -> str:
         """Say what would serve its scope, when nothing does."""
         return lacking(self.scope, state)
+
+    def _joining(self) -> Callable[..., AsyncGenerator[Counter]]:
+        # What publishes is a parameter, so that it starts before its counters and closes after them.
+        async def begin(counts: Any = Depends(published_counts)) -> AsyncGenerator[Counter]:  # noqa: ANN401, B008 (FastAPI's way)
+            self._refuse_system()
+            counting = copy(self)
+            counting._count_with(await counts.number(self.name, self.interval))  # noqa: SLF001 (its own kind)
+            try:
+                yield counting
+            finally:
+                counting._stop_counting()  # noqa: SLF001 (its own kind)
+
+        return begin
 
     async def _begin(self) -> AsyncGenerator[Counter]:
         counting = copy(self)
@@ -110,14 +163,17 @@ class Counter(Resource["Counter"]):
 
     def _share(self, shares: list[Share], owner: int) -> None:
         """Take part in the shared count; into a list, so that a start that is cancelled meanwhile can give it back."""
-        if sys.platform not in SYSTEMS:
-            msg = f"workers cannot share the counter `{self.name}` on {sys.platform}, only on Linux and macOS"
-            raise StateUnavailable(msg, hint='count in each worker, `scope="app"`')
+        self._refuse_system()
         # What an app without shared counters need not load.
         from tenure.state.stores import mapped, places  # noqa: PLC0415
 
         folder = places.settled(current_deployment(), "counters", durable=self.durable)
         shares.append(mapped.share(folder, self.name, owner=owner, durable=self.durable))
+
+    def _refuse_system(self) -> None:
+        if sys.platform not in SYSTEMS:
+            msg = f"workers cannot share the counter `{self.name}` on {sys.platform}, only on Linux and macOS"
+            raise StateUnavailable(msg, hint='count in each worker, `scope="app"`')
 
     def _count_with(self, number: Number) -> None:
         self._number = number
@@ -135,13 +191,14 @@ class Counter(Resource["Counter"]):
             n: How much, below 0 as well.
 
         Returns:
-            The new value, of which this add is a part and every add that returned before. At ``scope="host"`` it may
-            have others' adds in it that are made at the same time, and those then give the same value.
+            The new value, of which this add is a part and every add that returned before; of those on other machines,
+            as many as are known here. Others' adds that are made at the same time may be in it
+            where it is shared, and those then give the same value.
 
         Raises:
             NotStarted: This is the declaration; what is injected counts.
             AlreadyClosed: Its app has closed it.
-            StateFull: The number would leave 64 bits, at ``scope="host"``.
+            StateFull: The number would leave 64 bits, where it is shared.
             StateError: This is a forked child, which cannot join those that share the count.
         """
         return self._counting().add(n)
@@ -149,7 +206,7 @@ class Counter(Resource["Counter"]):
     @property
     def value(self) -> int:
         """
-        The count now: every add that has returned.
+        The count now: every add that has returned; of those on other machines, as many as are known here.
 
         Raises:
             NotStarted: This is the declaration; what is injected counts.
@@ -168,3 +225,15 @@ class Counter(Resource["Counter"]):
             inject = f"inject it: `Annotated[Counter, Depends({self.name})]`"
             raise NotStarted(msg, hint=f"{inject}; outside of requests, `await scope.get({self.name})`")
         return self._number
+
+
+def _refuse_for_cluster(name: str, *, durable: bool, interval: float) -> None:
+    if durable:
+        msg = f"the counter `{name}` is to be durable, but what machines share lives as long as the engine keeps it"
+        raise DeclarationError(msg, hint='leave the word out, or count on one machine: `scope="host"`')
+    if not name.isprintable() or len(name.encode()) >= NAME_BYTES:
+        msg = f"the counter {name!r} cannot be shared by machines: its name is too long, or not printable"
+        raise DeclarationError(msg, hint=f"use printable characters, in UTF-8 fewer than {NAME_BYTES} bytes")
+    if not interval >= SHORTEST:
+        msg = f"interval={interval} of the counter `{name}` is below {SHORTEST} seconds"
+        raise DeclarationError(msg, hint=f"the default is {INTERVAL:g}")

@@ -163,6 +163,17 @@ class CountsFile:
         begin = (self.layout.columns_at + number * self.layout.column_bytes) // WORD
         return self.words[begin : begin + 2 * self.layout.rows]
 
+    @property
+    def has_news(self) -> bool:
+        """Whether other processes have added names since this one looked; may be asked at any time."""
+        known = len(self._names)
+        return known < self.layout.columns and self.words[(PAGE + known * _RECORD) // WORD] != 0
+
+    def names(self) -> tuple[str, ...]:
+        """Give all names that there are."""
+        self._read_names()
+        return tuple(self._names)
+
     def _read_names(self) -> None:
         while len(self._names) < self.layout.columns:
             at = PAGE + len(self._names) * _RECORD

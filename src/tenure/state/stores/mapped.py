@@ -91,6 +91,15 @@ class MappedCounts:
             self._take_turns()
         return number
 
+    def names(self) -> tuple[str, ...]:
+        """Give the names of all counts; waits for other processes only if one has added a name."""
+        with _opening, _reaching(self._folder):
+            file, _ = self._place()
+            if not file.has_news:
+                return file.names()
+            with rows.alone(self._folder):
+                return file.names()
+
     def _attach(self, number: MappedNumber) -> None:
         file, row = self._place()
         number.attach(file.column(number.name), file.marks, row.number, self._owner)
@@ -162,6 +171,16 @@ class Share:
         self.epoch = counts.epoch
         self._counts = counts
         counts.users.add(self)
+
+    def names(self) -> tuple[str, ...]:
+        """
+        Give the names of all counts of the deployment; blocks a little.
+
+        Raises:
+            AlreadyClosed: It is closed.
+            StateUnavailable: Another process keeps the folder locked.
+        """
+        return self._counts.names()
 
     def close(self) -> None:
         """
