@@ -187,6 +187,8 @@ class _Reading:
             bound = replace(dependant, dependencies=left, call=call)
             if self._solver.kind(bound) == self._solver.kind(dependant):  # older versions do not see through `partial`
                 reduced = bound
+            elif any(each.is_constant and each.dependant.call in self._overridden for each in below):
+                raise _LeftToFastAPI  # there the constants stay in the tree, as what they override
         if self._solver.cache_key(reduced)[1:] != self._solver.cache_key(dependant)[1:]:
             raise _LeftToFastAPI
         return reduced
