@@ -208,7 +208,8 @@ class Application:
 
 def _is_done_once(node: Node) -> bool:
     """Tell whether a node is a factory whose value processes share; a handle, or what overrides it, is each one's."""
-    return type(node.call) is Resource and is_shared(node.call.scope) and node.stands_for is None
+    resource = node.resource
+    return resource is not None and type(resource) is Resource and is_shared(resource.scope) and not node.stands_for
 
 
 def _opening_of(node: Node) -> Opening:

@@ -207,8 +207,7 @@ class _Once:
                 "return what others can make it from, as an address is, annotated (`-> bytes`, `-> Settings`); "
                 'what is no data is made of that in each worker, `@scoped("app")`'
             )
-            path = [f"declared at {self.resource.location}"]
-            raise type(error)(error.message, path=path, hint=hint) from error.__cause__
+            raise type(error)(error.message, hint=hint) from error.__cause__
 
     def read(self, value: bytes) -> Any:  # noqa: ANN401 (any value)
         """
@@ -221,7 +220,7 @@ class _Once:
             return self._values.decode(value)
         except Unreadable as error:
             hint = "let all workers of a deployment run the same program, or give this one another name"
-            raise StateMismatch(str(error), path=[f"declared at {self.resource.location}"], hint=hint) from error
+            raise StateMismatch(str(error), hint=hint) from error
 
 
 class _Keeping:
