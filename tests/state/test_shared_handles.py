@@ -1,4 +1,4 @@
-"""`Cache`, `Lock` and `Topic` over a real Valkey, each by two engines, as two processes have them."""
+"""`Cache`, `Lock` and `Topic` over Valkey and over PostgreSQL, each by two engines, as two processes have them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -14,10 +15,14 @@ import pytest
 from tenure import Cache, Lock, Topic
 from tenure.errors import LockTimeout
 from tenure.host import EmbeddedValkey
+from tenure.state.stores.postgres import PostgresEngine
 from tenure.state.stores.valkey import ValkeyEngine
+from tests.faults.conftest import dsn  # noqa: F401 (a fixture)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from tenure.state.engines import Engine
 
 PATIENCE = 20.0
 
@@ -31,15 +36,30 @@ def url() -> Iterator[str]:
     shutil.rmtree(place, ignore_errors=True)
 
 
+@pytest.fixture(params=["valkey", "postgres"])
+def kind(request: pytest.FixtureRequest) -> Callable[[str], ValkeyEngine | PostgresEngine]:
+    """Give what makes an engine for a deployment, on a server of that kind."""
+    if request.param == "valkey":
+        return partial(new_valkey, request.getfixturevalue("url"))
+    return partial(new_postgres, request.getfixturevalue("dsn"))
+
+
+def new_valkey(url: str, deployment: str) -> ValkeyEngine:
+    """Make an engine."""
+    return ValkeyEngine(url, deployment=deployment, deadline=PATIENCE)
+
+
+def new_postgres(address: str, deployment: str) -> PostgresEngine:
+    """Make an engine."""
+    return PostgresEngine(address, deployment=deployment, deadline=PATIENCE)
+
+
 @pytest.fixture
-async def engines(url: str) -> AsyncIterator[list[ValkeyEngine]]:
+async def engines(kind: Callable[[str], ValkeyEngine | PostgresEngine]) -> AsyncIterator[list[Engine]]:
     """Give two engines of one deployment, which begins with nothing."""
     deployment = uuid4().hex
     async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(ValkeyEngine(url, deployment=deployment, deadline=PATIENCE))
-            for _ in range(2)
-        ]
+        yield [await stack.enter_async_context(kind(deployment)) for _ in range(2)]
 
 
 numbers = Cache("numbers", scope="host", type=int)
@@ -47,7 +67,7 @@ nightly = Lock("nightly", scope="host", lease=0.6)
 readings = Topic("readings", scope="host", type=int)
 
 
-async def test_one_loads_for_all_processes(engines: list[ValkeyEngine]) -> None:
+async def test_one_loads_for_all_processes(engines: list[Engine]) -> None:
     """Of a hundred who want a value at once in two processes, one loads it, and all have it."""
     loads = []
 
@@ -64,7 +84,7 @@ async def test_one_loads_for_all_processes(engines: list[ValkeyEngine]) -> None:
     assert loads == [1]
 
 
-async def test_processes_count_together(engines: list[ValkeyEngine]) -> None:
+async def test_processes_count_together(engines: list[Engine]) -> None:
     """Each add of either process has a number of its own, and what is set is counted on from."""
     one, two = map(asynccontextmanager(numbers.factory), engines)
     async with one as here, two as there:
@@ -75,7 +95,7 @@ async def test_processes_count_together(engines: list[ValkeyEngine]) -> None:
         assert await here.get("ada") == 8
 
 
-async def test_one_process_holds_it_at_a_time(engines: list[ValkeyEngine]) -> None:
+async def test_one_process_holds_it_at_a_time(engines: list[Engine]) -> None:
     """Forty who want a lock in two processes have it one after the other, each with a higher token."""
     inside = most = 0
     tokens: list[int] = []
@@ -97,7 +117,7 @@ async def test_one_process_holds_it_at_a_time(engines: list[ValkeyEngine]) -> No
     assert tokens == sorted(set(tokens))
 
 
-async def test_a_lease_is_renewed_in_the_server(engines: list[ValkeyEngine]) -> None:
+async def test_a_lease_is_renewed_in_the_server(engines: list[Engine]) -> None:
     """A block that runs for longer than its lease keeps the lock from the other process."""
     one, two = map(asynccontextmanager(nightly.factory), engines)
     async with one as here, two as there:
@@ -110,7 +130,7 @@ async def test_a_lease_is_renewed_in_the_server(engines: list[ValkeyEngine]) -> 
             assert later.token > held.token
 
 
-async def test_what_one_process_publishes_reaches_the_other(engines: list[ValkeyEngine]) -> None:
+async def test_what_one_process_publishes_reaches_the_other(engines: list[Engine]) -> None:
     """A subscriber has what either process publishes, as what it was."""
     one, two = map(asynccontextmanager(readings.factory), engines)
     async with one as here, two as there, there.subscribe() as messages:
