@@ -57,7 +57,9 @@ def told(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump()
     if isinstance(value, SecurityScopes):
-        return value.scopes
+        return sorted(
+            set(value.scopes)
+        )  # older versions of FastAPI repeat them, once more where anything is overridden
     if value is None or isinstance(value, str | int | list):
         return value
     return getattr(value, "label", type(value).__name__)
