@@ -87,6 +87,19 @@ def test_a_generator_is_run_by_who_starts_after_the_kill_of_a_starter(tmp_path: 
     assert [worker.value() for worker in workers.values()] == [1, 1]
 
 
+def test_no_two_run_it_at_once(tmp_path: Path, start: Start) -> None:
+    """While workers come, and whoever runs the generator is killed, time and again, one process has it open."""
+    workers = {worker.pid: worker for worker in (start("only") for _ in range(3))}
+    for kills in range(15):
+        until(lambda: len(notes(tmp_path)) == kills + 1)  # noqa: B023 (called at once)
+        comer = start("only")
+        workers[comer.pid] = comer
+        workers.pop(runner(tmp_path)).kill()
+    until(lambda: len(notes(tmp_path)) == 16)
+    assert {worker.value() for worker in workers.values()} == {"always the same"}
+    assert set(notes(tmp_path)) == {"opened"}
+
+
 def test_a_generator_that_breaks_is_run_anew(tmp_path: Path, start: Start) -> None:
     """It fails while it is open, and again when it is opened anew; the workers try again, and stay up."""
     (tmp_path / "open").touch()

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from tenure import running, scoped
 from tenure.errors import TenureError
+from tenure.host import locks
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -123,6 +124,16 @@ async def broken() -> None:
     raise ConnectionError(msg)
 
 
+@scoped("host", close_timeout=0.4)
+async def only() -> AsyncIterator[str]:
+    """Tell when two are open at once."""
+    lock = locks.take(here("only"))
+    note("opened" if lock else "twice")
+    yield "always the same"
+    if lock:
+        lock.release()
+
+
 @scoped("host", close_timeout=0.5)
 async def stubborn() -> AsyncIterator[int]:
     """Never end."""
@@ -211,7 +222,7 @@ def _fork(connection: Connection, order: str) -> None:
 
 
 RESOURCES: dict[str, Any] = {
-    each.name: each for each in (migrated, hashed, failing, slow, server, impatient, fragile, stubborn)
+    each.name: each for each in (migrated, hashed, failing, slow, server, impatient, fragile, only, stubborn)
 }
 
 Start = Callable[[str], Worker]
