@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
@@ -15,7 +13,8 @@ from fastapi import Depends, FastAPI
 
 from tenure import Cache, Counter, Lock, Topic, lifespan, running
 from tenure.errors import DeclarationError, PlanError, StartFailed
-from tenure.host import EmbeddedValkey
+from tenure.host import EmbeddedPostgres, EmbeddedValkey
+from tests.roster.service import reachable_folder
 
 seen = Cache("seen", scope="host", type=int)
 known = Cache("known", scope="cluster", type=int)
@@ -24,13 +23,16 @@ readings = Topic("readings", scope="host", type=int)
 requests = Counter("requests", scope="host")
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+@pytest.fixture(scope="module", params=["valkey", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run a server that is found by its address."""
-    place = tempfile.mkdtemp(prefix="tenure-test-")
-    with EmbeddedValkey(place) as server:
-        yield server.url()
-    shutil.rmtree(place, ignore_errors=True)
+    with reachable_folder() as folder:
+        if request.param == "valkey":
+            with EmbeddedValkey(folder / "valkey") as server:
+                yield server.url()
+        else:
+            with EmbeddedPostgres(folder / "postgres") as database:
+                yield database.dsn()
 
 
 @asynccontextmanager
@@ -73,9 +75,11 @@ async def test_apps_of_two_deployments_never_meet() -> None:
 
 async def test_machines_share_by_an_address(url: str) -> None:
     """What is cluster-scoped is kept where `state=` says, within the deployment that is named."""
-    async with two(known, deployment=f"test-{uuid4().hex}", state=url) as ((one,), (other,)):
-        await one.set("ada", 1)
-        assert await other.get("ada") == 1
+    sold = Counter("sold", scope="cluster")
+    async with two(known, sold, deployment=f"test-{uuid4().hex}", state=url) as (one, other):
+        await one[0].set("ada", 1)
+        assert await other[0].get("ada") == 1
+        assert [one[1].add(), other[1].add()] == [1, 2]  # both are on one machine
 
 
 async def test_the_environment_says_what_the_program_does_not(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -18,7 +19,7 @@ from tenure.state.stores.memory_engine import MemoryEngine
 from tenure.threads import in_worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
     from contextlib import AbstractAsyncContextManager
     from types import FrameType
 
@@ -61,19 +62,30 @@ async def _embedded() -> AsyncIterator[Engine]:
 async def _by_url() -> AsyncIterator[Engine]:
     """Keep the state that machines share, where the app's settings say."""
     url = current_state() or ""
-    async with _valkey(url, current_deployment()) as engine:
+    engine_of = _postgres if url.startswith("postgres") else _valkey
+    async with engine_of(url, current_deployment()) as engine:
         yield engine
 
 
 def _valkey(url: str, deployment: str) -> AbstractAsyncContextManager[Engine]:
-    try:
+    with _installed("pip install 'tenure[state]', and 'tenure[valkey]' for a server of its own"):
         from tenure.state.stores.valkey import ValkeyEngine  # noqa: PLC0415
+    return ValkeyEngine(url, deployment=deployment)
+
+
+def _postgres(url: str, deployment: str) -> AbstractAsyncContextManager[Engine]:
+    with _installed("pip install 'tenure[asyncpg]'"):
+        from tenure.state.stores.postgres import PostgresEngine  # noqa: PLC0415
+    return PostgresEngine(url, deployment=deployment)
+
+
+@contextmanager
+def _installed(cure: str) -> Generator[None]:
+    try:
+        yield
     except ModuleNotFoundError as error:
         msg = f"shared state needs the package `{error.name}`, which is not installed"
-        raise MissingExtra(
-            msg, hint="pip install 'tenure[state]', and 'tenure[valkey]' for a server of its own"
-        ) from error
-    return ValkeyEngine(url, deployment=deployment)
+        raise MissingExtra(msg, hint=cure) from error
 
 
 app_engine: Resource[Engine] = EngineResource(_memory, scope="app", name="memory")
