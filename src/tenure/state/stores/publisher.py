@@ -51,28 +51,17 @@ class Publisher:
         folder: Where the machine keeps its totals, as `host_totals.settled` gives it.
         ledger: The engine, to be closed with this; its connection is opened when it is needed.
         interval: Seconds between two publishes.
-        cut_off: Seconds without a publish after which the replica is taken for forgotten.
-        kept: Seconds after which others that publish nothing are forgotten.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        ledger: Ledger,
-        *,
-        interval: float,
-        cut_off: float = CUT_OFF,
-        kept: float = KEPT,
-    ) -> None:
+    def __init__(self, folder: Path, ledger: Ledger, *, interval: float) -> None:
         self._totals = HostTotals(folder, get_ident())
         self._ledger = ledger
         self._interval = interval
-        self._cut_off = cut_off
-        self._kept = kept
         self._turn: Turn | None = None
         self._replica: Replica | None = None
         self._forgets_at = 0.0
         self._news = asyncio.Event()
+        self._has_tried = asyncio.Event()
         self._reason: Exception | None = None
         self._task = asyncio.create_task(self._run(), name="tenure: publishing counts")
 
@@ -89,6 +78,7 @@ class Publisher:
         """
         number = await in_own_thread(partial(self._totals.number, name))
         self._news.set()
+        await self._has_tried.wait()
         loop = asyncio.get_running_loop()
         until = loop.time() + PATIENCE
         fresh = clock() - int((self._interval + STALE) * _NANO)
@@ -126,16 +116,20 @@ class Publisher:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
+            has_names = bool(self._totals.learned())
             try:
                 await in_own_thread(self._look)
-                if self._turn is not None and (loop.time() >= due or not all(self._totals.learned())):
+                learned = self._totals.learned()
+                if self._turn is not None and learned and (loop.time() >= due or not all(learned)):
                     due = loop.time() + self._interval
                     await self._exchange()
                     await self._forget_others()
                     self._say_back()
             except Exception as error:  # noqa: BLE001 (whatever it is, counts are to be published again after it)
                 self._say_gone(error)
-            pause = min(due - loop.time(), LOOK) if self._turn else LOOK
+            if has_names:
+                self._has_tried.set()
+            pause = min(max(due - loop.time(), 0), LOOK) if self._turn and self._has_tried.is_set() else LOOK
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._news.wait()
@@ -158,7 +152,7 @@ class Publisher:
         at = clock()
         held = self._totals.held()
         last = max(self._totals.learned())
-        if last and at - last > self._cut_off * _NANO:
+        if last and at - last > CUT_OFF * _NANO:
             if self._turn is None:
                 return  # whoever has it begins anew
             self._replica = replica = await self._begin_anew(replica, held)
@@ -172,14 +166,14 @@ class Publisher:
         successor = replica.successor(held)
         await in_own_thread(partial(self._totals.keep, successor))
         message = "this machine could not publish its counts for %.0f days: others will not learn what it counted then"
-        logger.error(message, self._cut_off / DAY)
+        logger.error(message, CUT_OFF / DAY)
         return successor
 
     async def _forget_others(self) -> None:
         now = asyncio.get_running_loop().time()
         if now >= self._forgets_at:
             self._forgets_at = now + HOUR
-            await self._ledger.forget(self._kept)
+            await self._ledger.forget(KEPT)
 
     def _say_gone(self, error: Exception) -> None:
         if self._reason is None:
