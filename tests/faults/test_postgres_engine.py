@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,12 +70,14 @@ def silence(server: EmbeddedPostgres) -> Iterator[None]:
     os.kill(postmaster, signal.SIGSTOP)
     stopped = [postmaster, *children(postmaster)]
     for process in stopped:
-        os.kill(process, signal.SIGSTOP)
+        with suppress(ProcessLookupError):  # one that ended just then
+            os.kill(process, signal.SIGSTOP)
     try:
         yield
     finally:
         for process in stopped:
-            os.kill(process, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
 
 
 def kill(server: EmbeddedPostgres) -> None:
@@ -83,7 +85,8 @@ def kill(server: EmbeddedPostgres) -> None:
     postmaster = pid(server)
     os.kill(postmaster, signal.SIGSTOP)
     for process in [*children(postmaster), postmaster]:
-        os.kill(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 async def test_a_server_that_is_gone_is_said_by_every_call_until_another_is_there(server: EmbeddedPostgres) -> None:

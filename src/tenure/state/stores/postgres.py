@@ -119,7 +119,7 @@ class PostgresEngine:
         self._gone_since: float | None = None
         self._reason = ""
         self._sweeper: asyncio.Task[None] | None = None
-        self._notifications = Notifications(self._listening, FAILURES, self._name, deadline)
+        self._notifications = Notifications(self._listening, (*FAILURES, ValueError), self._name, deadline)
 
     async def __aenter__(self) -> Self:
         """
@@ -231,7 +231,9 @@ class PostgresEngine:
             try:
                 messages = await stack.enter_async_context(self._notifications.subscribe(channel))
             except TimeoutError as error:
-                raise self._unavailable(self._notifications.reason or self._silence()) from error
+                raise self._unavailable(
+                    self._notifications.reason or self._silence(was_asked=self._dsn is not None)
+                ) from error
             yield messages
 
     async def _do(self, statement: str, *arguments: object) -> list[Record]:
@@ -244,11 +246,13 @@ class PostgresEngine:
         What the server took back is asked again, and tables that are gone, with all else of a new server, are made.
         """
         until = asyncio.get_running_loop().time() + self._deadline
+        was_asked = False
         try:
             async with asyncio.timeout_at(until):
                 while True:
                     try:
                         async with self._borrowed(until) as session:
+                            was_asked = True
                             return await ask(session)
                     except UNDONE:
                         continue
@@ -256,7 +260,7 @@ class PostgresEngine:
                         async with self._borrowed(until) as session:
                             await make_tables(session)
         except TimeoutError as error:
-            raise self._unavailable(self._reason or self._silence()) from error
+            raise self._unavailable(self._reason or self._silence(was_asked=was_asked)) from error
         except FAILURES as error:
             raise self._refusal(error) from error
 
@@ -318,9 +322,10 @@ class PostgresEngine:
                         await asyncio.sleep(BATCH_PAUSE)
             await asyncio.sleep(SWEEP_PAUSE * random.uniform(0.5, 1))  # noqa: S311 (no secret: not all at once)
 
-    def _silence(self) -> str:
+    def _silence(self, *, was_asked: bool) -> str:
         pool = self._pool
-        if pool is not None and pool.get_size() == pool.get_max_size() and not pool.get_idle_size():
+        is_full = pool is not None and pool.get_size() == pool.get_max_size() and not pool.get_idle_size()
+        if pool is not None and is_full and not was_asked and not self._owns_pool:
             return f"none of the {pool.get_size()} connections of its pool was free within {self._deadline:g} s"
         return f"it did not answer within {self._deadline:g} s"
 
