@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
@@ -17,10 +18,10 @@ from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
 from tenure import lifespan, override, running, scoped
-from tenure.errors import DeclarationError, StartFailed
+from tenure.errors import DeclarationError, StartFailed, StateUnavailable
 from tenure.host import EmbeddedValkey
 from tenure.state.turns import Failure, HostTurns, failure
-from tests.state.sharers import Revision, Start, logged, notes, starting, until
+from tests.state.sharers import PATIENCE, Revision, Start, logged, notes, starting, until
 
 if TYPE_CHECKING:
     from tenure.resources import Resource
@@ -189,6 +190,63 @@ def test_another_runs_it_when_the_others_stay_for_too_long(tmp_path: Path, start
     assert start("impatient").value() == "always the same"
     assert not logged(tmp_path, "another value")()
     assert logged(tmp_path, "impatient ends here while others use it")()
+
+
+async def test_a_generator_that_is_run_anew_may_give_another_value(
+    alone: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who had the old value keeps it, which is logged as an error; who starts from then on has the new one."""
+    opened: list[int] = []
+
+    @scoped("host", close_timeout=0.2)
+    @asynccontextmanager
+    async def session() -> AsyncIterator[int]:
+        opened.append(1)
+        yield len(opened)
+
+    async with AsyncExitStack() as first:
+        await first.enter_async_context(running(also=[session]))
+        async with running(also=[session]) as scope:
+            await first.aclose()
+            async with asyncio.timeout(PATIENCE):
+                while "session has another value" not in caplog.text:
+                    await asyncio.sleep(0.01)
+            assert (await scope.get(session), await value_of(session), len(opened)) == (1, 2, 2)
+
+
+def number() -> int:
+    """Give what is made in each process."""
+    return 20
+
+
+def times(factor: int, number: Annotated[int, Depends(number)]) -> int:
+    """Take a plain function's value."""
+    return factor * number
+
+
+doubled = scoped("host", name="doubled")(partial(times, 2))
+
+
+@scoped("host")
+def tripled(doubled: Annotated[int, Depends(doubled)], number: Annotated[int, Depends(number)]) -> Iterator[int]:
+    """Take what is done once as well."""
+    yield doubled + number
+
+
+async def test_inputs_are_made_as_for_anything_else(alone: Path) -> None:
+    """What is done once takes what lives as long, and plain functions, whatever kind of callable it is itself."""
+    assert await value_of(tripled) == 60
+
+
+async def test_a_place_that_is_gone_is_named(alone: Path) -> None:
+    """A folder that was removed while it was in use is told as such."""
+    turns = HostTurns("test", "migrated")
+    await turns.join()
+    shutil.rmtree(alone / "tenure")
+    with pytest.raises(StateUnavailable, match="what is done once cannot be kept for other workers: No such file"):
+        async with turns.turn():
+            pass
+    await turns.leave()
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
