@@ -131,9 +131,13 @@ async def test_a_lock_that_was_granted_is_held_after_a_crash(server: EmbeddedPos
             last = token
 
 
-async def test_a_silent_server_is_said_by_every_call_until_it_speaks(server: EmbeddedPostgres) -> None:
+@pytest.mark.parametrize("way", ["address", "pool"])
+async def test_a_silent_server_is_said_by_every_call_until_it_speaks(server: EmbeddedPostgres, way: str) -> None:
     """A stopped server answers nothing and closes nothing: no call waits past its deadline, nor does a start."""
-    async with PostgresEngine(server.dsn(), deployment="test") as engine:
+    async with (
+        asyncpg.create_pool(server.dsn(), min_size=0, max_size=4) as pool,
+        PostgresEngine(server.dsn(), deployment="test", pool=pool if way == "pool" else None) as engine,
+    ):
         await asyncio.gather(*(engine.get("key") for _ in range(10)))
         with silence(server):
             for _ in range(3):
