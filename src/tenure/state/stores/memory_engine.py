@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from tenure.errors import StateFull, StateMismatch
-from tenure.state.engines import MISSED, Missed
+from tenure.state.stores.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from tenure.state.engines import Missed
 
 ENTRIES = 10_000
 """How many values a cache keeps, unless it says otherwise."""
@@ -22,9 +23,6 @@ ENTRIES = 10_000
 TOTAL_BYTES = 64 * 1024 * 1024
 """Bytes of keys and values that a cache keeps, unless it says otherwise."""
 
-BUFFERED_MESSAGES = 1000
-BUFFERED_BYTES = 16 * 1024 * 1024
-"""What is kept for a subscriber that is slower than its topic."""
 
 _WHOLE_NUMBER = re.compile(rb"-?(0|[1-9][0-9]*)")
 _DIGITS = 20
@@ -92,47 +90,6 @@ class Grant(NamedTuple):
     expires: float
 
 
-class Subscriber:
-    """The messages of one subscriber that it has not taken yet, within bounds: the oldest are lost first."""
-
-    def __init__(self) -> None:
-        self._messages: deque[bytes] = deque()
-        self._bytes = 0
-        self._has_missed = False
-        self._is_closed = False
-        self._news = asyncio.Event()
-
-    def put(self, message: bytes) -> None:
-        """Keep a message until it is taken."""
-        self._messages.append(message)
-        self._bytes += len(message)
-        while len(self._messages) > BUFFERED_MESSAGES or self._bytes > BUFFERED_BYTES:
-            self._bytes -= len(self._messages.popleft())
-            self._has_missed = True
-        self._news.set()
-
-    def close(self) -> None:
-        """End the iteration after what is kept."""
-        self._is_closed = True
-        self._news.set()
-
-    def __aiter__(self) -> AsyncIterator[bytes | Missed]:
-        return self
-
-    async def __anext__(self) -> bytes | Missed:
-        while not self._messages:
-            if self._is_closed:
-                raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
-        if self._has_missed:
-            self._has_missed = False
-            return MISSED
-        message = self._messages.popleft()
-        self._bytes -= len(message)
-        return message
-
-
 class MemoryEngine:
     """
     Keeps the state of one app in this process; all of it ends with the app.
@@ -148,7 +105,7 @@ class MemoryEngine:
         self._entries: dict[str, Entries] = {}
         self._grants: dict[str, Grant] = {}
         self._token = 0
-        self._subscribers: dict[str, list[Subscriber]] = {}
+        self._subscribers: dict[str, list[Mailbox]] = {}
 
     def bound(self, handle: str, *, max_entries: int | None, max_bytes: int | None) -> None:
         """Bound what is kept of one handle, such as ``"cache:sessions"``."""
@@ -219,7 +176,7 @@ class MemoryEngine:
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncGenerator[AsyncIterator[bytes | Missed]]:
         """Receive what is published from the enter on, with `MISSED` where the receiver was too slow."""
-        subscriber = Subscriber()
+        subscriber = Mailbox()
         subscribers = self._subscribers.setdefault(topic, [])
         subscribers.append(subscriber)
         try:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from base64 import b64decode, b64encode
-from collections import deque
 from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from tenure.state.engines import MISSED, Missed
+from tenure.state.stores.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tenure.state")
 
-BUFFERED_MESSAGES = 1000
-BUFFERED_BYTES = 16 * 1024 * 1024
-"""What is kept for a subscriber that is slower than its topic."""
 PART_BYTES = 5760
 """What one notification carries of a message: 7680 bytes as base64."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
@@ -75,26 +72,23 @@ class Assembly:
         return message
 
 
-class Mailbox:
+class Subscriber(Mailbox):
     """
-    What one subscriber has not taken yet, within bounds: the oldest is lost first, and `MISSED` takes its place.
+    What one subscriber has not taken yet.
 
     Attributes:
         joined: Set once its channel is listened to; what comes before that is not for it.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.joined = asyncio.Event()
         self._has_parted = False
-        self._kept: deque[bytes | Missed] = deque()
-        self._bytes = 0
-        self._is_closed = False
-        self._news = asyncio.Event()
 
     def join(self) -> None:
         """Take what is sent from now on."""
         if self._has_parted:
-            self.put(MISSED)
+            self.miss()
             self._has_parted = False
         self.joined.set()
 
@@ -102,43 +96,6 @@ class Mailbox:
         """Take nothing until it joins again, and miss what is sent meanwhile."""
         self._has_parted = self._has_parted or self.joined.is_set()
         self.joined.clear()
-
-    def put(self, message: bytes | Missed) -> None:
-        """Keep a message until it is taken, or say once that something may have been lost here."""
-        if message is not MISSED:
-            self._bytes += len(message)
-        elif self._kept and self._kept[-1] is MISSED:
-            return
-        self._kept.append(message)
-        self._news.set()
-        if self._is_over():
-            while self._is_over() or len(self._kept) == BUFFERED_MESSAGES:
-                self._take()
-            self._kept.appendleft(MISSED)
-
-    def close(self) -> None:
-        """End the iteration after what is kept."""
-        self._is_closed = True
-        self._news.set()
-
-    def __aiter__(self) -> AsyncIterator[bytes | Missed]:
-        return self
-
-    async def __anext__(self) -> bytes | Missed:
-        while not self._kept:
-            if self._is_closed:
-                raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
-        return self._take()
-
-    def _is_over(self) -> bool:
-        return len(self._kept) > BUFFERED_MESSAGES or self._bytes > BUFFERED_BYTES
-
-    def _take(self) -> bytes | Missed:
-        kept = self._kept.popleft()
-        self._bytes -= 0 if kept is MISSED else len(kept)
-        return kept
 
 
 class Notifications:
@@ -166,7 +123,7 @@ class Notifications:
         self._failures = failures
         self._name = name
         self._deadline = deadline
-        self._mailboxes: dict[str, set[Mailbox]] = {}
+        self._mailboxes: dict[str, set[Subscriber]] = {}
         self._assemblies: dict[str, Assembly] = {}
         self._news = asyncio.Event()
         self._is_lost = False
@@ -182,7 +139,7 @@ class Notifications:
         Raises:
             TimeoutError: The server has not confirmed it by the deadline; `reason` may say why.
         """
-        mailbox = Mailbox()
+        mailbox = Subscriber()
         self._mailboxes.setdefault(channel, set()).add(mailbox)
         try:
             if self._task is None:
@@ -247,7 +204,7 @@ class Notifications:
                     await self._news.wait()
         self.reason = "the connection was lost"
 
-    def _all(self) -> list[Mailbox]:
+    def _all(self) -> list[Subscriber]:
         return [mailbox for mailboxes in self._mailboxes.values() for mailbox in mailboxes]
 
     async def _ask(self, session: Session, heard: dict[str, Assembly]) -> None:
@@ -271,4 +228,7 @@ class Notifications:
             return
         for mailbox in self._mailboxes.get(channel, ()):
             if mailbox.joined.is_set():
-                mailbox.put(message)
+                if message is MISSED:
+                    mailbox.miss()
+                else:
+                    mailbox.put(message)

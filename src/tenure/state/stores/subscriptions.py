@@ -4,78 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from tenure.state.engines import MISSED, Missed
+from tenure.state.stores.mailbox import Mailbox
 from tenure.state.stores.wire import CLOSED, Unanswered, Wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
+    from tenure.state.engines import Missed
     from tenure.state.stores.wire import Server
 
 logger = logging.getLogger("tenure.state")
 
-BUFFERED_MESSAGES = 1000
-BUFFERED_BYTES = 16 * 1024 * 1024
-"""What is kept for a subscriber that is slower than its topic."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two attempts to connect: doubled each time."""
 
 
-class Mailbox:
+class Subscriber(Mailbox):
     """
-    What one subscriber has not taken yet, within bounds: the oldest is lost first, and `MISSED` takes its place.
+    What one subscriber has not taken yet.
 
     Attributes:
         is_joined: Whether its subscription has been confirmed once.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.is_joined = False
-        self._kept: deque[bytes | Missed] = deque()
-        self._bytes = 0
-        self._is_closed = False
-        self._news = asyncio.Event()
-
-    def put(self, message: bytes) -> None:
-        """Keep a message until it is taken."""
-        self._kept.append(message)
-        self._bytes += len(message)
-        self._news.set()
-        if len(self._kept) > BUFFERED_MESSAGES or self._bytes > BUFFERED_BYTES:
-            while len(self._kept) >= BUFFERED_MESSAGES or self._bytes > BUFFERED_BYTES:
-                self._take()
-            self._kept.appendleft(MISSED)
-
-    def miss(self) -> None:
-        """Say that something may have been lost here; twice in a row is once."""
-        if not self._kept or self._kept[-1] is not MISSED:
-            self._kept.append(MISSED)
-            self._news.set()
-
-    def close(self) -> None:
-        """End the iteration after what is kept."""
-        self._is_closed = True
-        self._news.set()
-
-    def _take(self) -> bytes | Missed:
-        kept = self._kept.popleft()
-        self._bytes -= 0 if kept is MISSED else len(kept)
-        return kept
-
-    def __aiter__(self) -> AsyncIterator[bytes | Missed]:
-        return self
-
-    async def __anext__(self) -> bytes | Missed:
-        while not self._kept:
-            if self._is_closed:
-                raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
-        return self._take()
 
 
 class Subscriptions:
@@ -90,7 +48,7 @@ class Subscriptions:
     def __init__(self, server: Server, deadline: float) -> None:
         self._server = server
         self._deadline = deadline
-        self._mailboxes: dict[bytes, set[Mailbox]] = {}
+        self._mailboxes: dict[bytes, set[Subscriber]] = {}
         self._unconfirmed: Counter[bytes] = Counter()
         self._subscribed: set[bytes] = set()
         self._confirmation = asyncio.Event()
@@ -108,7 +66,7 @@ class Subscriptions:
         Raises:
             Unanswered: The server has not confirmed it by the deadline.
         """
-        channel, mailbox = name.encode(), Mailbox()
+        channel, mailbox = name.encode(), Subscriber()
         mailboxes = self._mailboxes.setdefault(channel, set())
         mailboxes.add(mailbox)
         try:
@@ -149,7 +107,7 @@ class Subscriptions:
         self._unconfirmed[channel] += 1
         wire.put("SUBSCRIBE", channel)
 
-    def _leave(self, channel: bytes, mailbox: Mailbox) -> None:
+    def _leave(self, channel: bytes, mailbox: Subscriber) -> None:
         mailboxes = self._mailboxes[channel]
         mailboxes.remove(mailbox)
         if mailboxes:
