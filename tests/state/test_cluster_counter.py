@@ -104,7 +104,7 @@ async def wipe(url: str) -> None:
     """Let an engine lose everything."""
     if url.startswith("postgresql"):
         connection = await asyncpg.connect(url)
-        await connection.execute("DELETE FROM tenure_counters; DELETE FROM tenure_counter_replicas")
+        await connection.execute("DELETE FROM tenure.counters; DELETE FROM tenure.counter_replicas")
         await connection.close()
         return
     async with redis.asyncio.from_url(url) as client:
@@ -293,7 +293,7 @@ async def test_workers_that_start_at_once_make_the_tables_once(url: str, machine
     """The first start on an empty engine is that of many, and each of them succeeds."""
     if url.startswith("postgresql"):
         connection = await asyncpg.connect(url)
-        await connection.execute("DROP TABLE IF EXISTS tenure_counters, tenure_counter_replicas")
+        await connection.execute("DROP SCHEMA IF EXISTS tenure CASCADE")
         await connection.close()
     ledgers = [ledger_of(url, "many") for _ in range(8)]
     await asyncio.gather(

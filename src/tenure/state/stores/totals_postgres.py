@@ -1,7 +1,7 @@
 """
 The totals of all hosts in PostgreSQL: one table for what is counted, and one for who was heard of when.
 
-A row of `tenure_counters` is what one replica has published of one counter; the row of the replica `''` is the total of
+A row of `tenure.counters` is what one replica has published of one counter; the row of the replica `''` is the total of
 all. What an exchange does is one transaction. It locks its replica's row first, so that those of one replica follow one
 another; those of different hosts meet only where both have something new, at the total.
 """
@@ -12,11 +12,13 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from tenure.errors import MissingExtra, StateUnavailable
+from tenure.errors import MissingExtra, StateMismatch, StateUnavailable
 from tenure.state.stores.totals import Standing, Totals
 
 try:
     import asyncpg
+
+    from tenure.state.stores.statements import TURN, UNMADE
 except ModuleNotFoundError as error:
     _message = "counters that machines share in PostgreSQL need asyncpg, which is not installed"
     raise MissingExtra(_message, hint="pip install 'tenure[asyncpg]'") from error
@@ -31,25 +33,22 @@ OPENING = 5.0
 
 _FAILURES: Final = (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
+VERSION = 1
+"""The version of the tables."""
 TABLES: Final = """
-CREATE TABLE IF NOT EXISTS tenure_counters (
-    deployment text NOT NULL, replica text NOT NULL, name text NOT NULL,
-    added bigint NOT NULL, removed bigint NOT NULL,
+CREATE TABLE IF NOT EXISTS tenure.versions (tables text PRIMARY KEY, version integer NOT NULL);
+CREATE TABLE IF NOT EXISTS tenure.counters (
+    deployment text, replica text, name text, added bigint NOT NULL, removed bigint NOT NULL,
     PRIMARY KEY (deployment, replica, name)
-) WITH (fillfactor = 70);
-CREATE TABLE IF NOT EXISTS tenure_counter_replicas (
-    deployment text NOT NULL, replica text NOT NULL, heard timestamptz NOT NULL,
-    PRIMARY KEY (deployment, replica)
-) WITH (fillfactor = 70);
+);
+CREATE TABLE IF NOT EXISTS tenure.counter_replicas (
+    deployment text, replica text, heard timestamptz NOT NULL, PRIMARY KEY (deployment, replica)
+);
+INSERT INTO tenure.versions VALUES ('counters', 1) ON CONFLICT DO NOTHING;
 """
-"""What is made where it is missing; made beforehand, the user needs no right to make tables."""
-
-_ARE_THERE: Final = (
-    "SELECT to_regclass('tenure_counters') IS NOT NULL AND to_regclass('tenure_counter_replicas') IS NOT NULL"
-)
-_ONE_MAKER: Final = "SELECT pg_advisory_xact_lock(hashtext('tenure_counters'))"
+_VERSION: Final = "SELECT version FROM tenure.versions WHERE tables = 'counters'"
 _HEARD: Final = """
-INSERT INTO tenure_counter_replicas (deployment, replica, heard) VALUES ($1, $2, now())
+INSERT INTO tenure.counter_replicas (deployment, replica, heard) VALUES ($1, $2, now())
 ON CONFLICT (deployment, replica) DO UPDATE SET heard = now()
 """
 _PUBLISH: Final = """
@@ -57,10 +56,10 @@ WITH more AS (
     SELECT name, greatest(sent.added - coalesce(own.added, 0), 0) AS added,
            greatest(sent.removed - coalesce(own.removed, 0), 0) AS removed
     FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS sent (name, added, removed)
-    LEFT JOIN (SELECT name, added, removed FROM tenure_counters WHERE deployment = $1 AND replica = $2) AS own
+    LEFT JOIN (SELECT name, added, removed FROM tenure.counters WHERE deployment = $1 AND replica = $2) AS own
         USING (name)
 )
-INSERT INTO tenure_counters AS kept (deployment, replica, name, added, removed)
+INSERT INTO tenure.counters AS kept (deployment, replica, name, added, removed)
 SELECT $1, replica, name, added, removed FROM more, unnest(ARRAY['', $2::text]) AS replica
 WHERE added > 0 OR removed > 0
 ORDER BY name, replica
@@ -69,16 +68,16 @@ DO UPDATE SET added = kept.added + excluded.added, removed = kept.removed + excl
 """
 """In the order of names, so that two hosts never wait for each other."""
 _STANDINGS: Final = """
-SELECT name, replica, added, removed FROM tenure_counters
+SELECT name, replica, added, removed FROM tenure.counters
 WHERE deployment = $1 AND replica IN ('', $2) AND name = ANY($3::text[])
 """
 _FORGET: Final = """
 WITH silent AS (
-    DELETE FROM tenure_counter_replicas
+    DELETE FROM tenure.counter_replicas
     WHERE deployment = $1 AND heard < now() - make_interval(secs => $2) RETURNING replica
 )
-DELETE FROM tenure_counters USING silent
-WHERE deployment = $1 AND tenure_counters.replica = silent.replica
+DELETE FROM tenure.counters USING silent
+WHERE deployment = $1 AND tenure.counters.replica = silent.replica
 """
 
 
@@ -143,8 +142,8 @@ class PostgresLedger:
             self._give_up()
             why = "it did not answer in time" if isinstance(error, TimeoutError) else str(error)
             msg = f"the PostgreSQL for shared state keeps no totals of counters now: {why}"
-            hint = "see that it runs, and that its user may make the tables `tenure_counters` and"
-            raise StateUnavailable(msg, hint=f"{hint} `tenure_counter_replicas`") from error
+            hint = "see that it runs, and let its user make and use the schema `tenure`"
+            raise StateUnavailable(msg, hint=f"{hint}: `CREATE SCHEMA tenure AUTHORIZATION …`") from error
         except BaseException:
             self._give_up()
             raise
@@ -154,10 +153,7 @@ class PostgresLedger:
             # Behind PgBouncer, a prepared statement may meet a session that has never heard of it.
             connection = await asyncpg.connect(self._dsn, timeout=OPENING, statement_cache_size=0)
             try:
-                if not await connection.fetchval(_ARE_THERE):
-                    async with connection.transaction():
-                        await connection.execute(_ONE_MAKER)
-                        await connection.execute(TABLES)
+                await _make_tables(connection)
             except BaseException:
                 connection.terminate()
                 raise
@@ -167,3 +163,20 @@ class PostgresLedger:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+
+async def _make_tables(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Make what is missing, one process at a time, and see that it is this version's."""
+    version: int | None = None
+    with suppress(*UNMADE):
+        version = await connection.fetchval(_VERSION)
+    if version is None:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", TURN)
+            if await connection.fetchval("SELECT to_regnamespace('tenure') IS NULL"):
+                await connection.execute("CREATE SCHEMA tenure")
+            await connection.execute(TABLES)
+            version = await connection.fetchval(_VERSION)
+    if version != VERSION:
+        msg = f"the tables of counters are those of version {version}, and this tenure knows version {VERSION}"
+        raise StateMismatch(msg, path=["tenure.versions"], hint="use one version of tenure, or another database")
