@@ -47,6 +47,12 @@ CREATE TABLE IF NOT EXISTS tenure.counter_replicas (
 INSERT INTO tenure.versions VALUES ('counters', 1) ON CONFLICT DO NOTHING;
 """
 _VERSION: Final = "SELECT version FROM tenure.versions WHERE tables = 'counters'"
+
+# Not asyncpg's `transaction`: after a time-out it would wait for the silent server to roll back. Here the connection of
+# a transaction that failed is ended, and the server rolls back by itself.
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"  # each statement sees what came before it
+_COMMIT: Final = "COMMIT"
+
 _HEARD: Final = """
 INSERT INTO tenure.counter_replicas (deployment, replica, heard) VALUES ($1, $2, now())
 ON CONFLICT (deployment, replica) DO UPDATE SET heard = now()
@@ -106,11 +112,12 @@ class PostgresLedger:
         self, connection: asyncpg.Connection[asyncpg.Record], replica: str, totals: Mapping[str, Totals]
     ) -> dict[str, Standing]:
         names = list(totals)
-        async with connection.transaction(isolation="read_committed"):  # each statement sees what came before it
-            await connection.execute(_HEARD, self._deployment, replica)
-            added, removed = [each.added for each in totals.values()], [each.removed for each in totals.values()]
-            await connection.execute(_PUBLISH, self._deployment, replica, names, added, removed)
-            rows = await connection.fetch(_STANDINGS, self._deployment, replica, names)
+        added, removed = [each.added for each in totals.values()], [each.removed for each in totals.values()]
+        await connection.execute(_BEGIN)
+        await connection.execute(_HEARD, self._deployment, replica)
+        await connection.execute(_PUBLISH, self._deployment, replica, names, added, removed)
+        rows = await connection.fetch(_STANDINGS, self._deployment, replica, names)
+        await connection.execute(_COMMIT)
         kept = {(row["replica"], row["name"]): Totals(row["added"], row["removed"]) for row in rows}
         return {name: Standing(kept.get(("", name), Totals()), kept.get((replica, name), Totals())) for name in names}
 
@@ -171,12 +178,13 @@ async def _make_tables(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     with suppress(*UNMADE):
         version = await connection.fetchval(_VERSION)
     if version is None:
-        async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", TURN)
-            if await connection.fetchval("SELECT to_regnamespace('tenure') IS NULL"):
-                await connection.execute("CREATE SCHEMA tenure")
-            await connection.execute(TABLES)
-            version = await connection.fetchval(_VERSION)
+        await connection.execute(_BEGIN)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", TURN)
+        if await connection.fetchval("SELECT to_regnamespace('tenure') IS NULL"):
+            await connection.execute("CREATE SCHEMA tenure")
+        await connection.execute(TABLES)
+        version = await connection.fetchval(_VERSION)
+        await connection.execute(_COMMIT)
     if version != VERSION:
         msg = f"the tables of counters are those of version {version}, and this tenure knows version {VERSION}"
         raise StateMismatch(msg, path=["tenure.versions"], hint="use one version of tenure, or another database")
