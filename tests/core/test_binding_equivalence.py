@@ -64,7 +64,7 @@ async def outcome(design: Design, setting: str) -> list[Any]:
     try:
         built = Built(design)
     except Exception as error:  # noqa: BLE001 (whatever FastAPI refuses)
-        return ["not built", told_error(error)]
+        return [[("not built", told_error(error))]]
     records: list[Record] = []
     for change in design.changes:
         if change.app < len(built.apps):  # a late one is not there yet
