@@ -14,7 +14,7 @@ from tenure.calls import place
 from tenure.errors import AlreadyClosed, DeclarationError, NotStarted, StateUnavailable
 from tenure.resources import Resource
 from tenure.state.deployments import current_deployment, current_state, lacking
-from tenure.state.handles import EngineResource
+from tenure.state.engines import EngineResource
 from tenure.state.stores import NAME_BYTES
 from tenure.state.stores.memory import MemoryNumber
 from tenure.threads import in_own_thread

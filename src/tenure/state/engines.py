@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from tenure.resources import Resource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
+
+T_co = TypeVar("T_co", covariant=True)
 
 LARGEST_VALUE = 1024 * 1024
 """Bytes that a value or a message may have, unless a handle says otherwise."""
@@ -96,3 +100,12 @@ class Engine(Protocol):
         after what is kept, when the engine is closed.
         """
         ...
+
+
+class EngineResource(Resource[T_co]):
+    """An engine, which is there when a handle needs it: what is missing is said of the handle."""
+
+    def lacks(self, state: str | None) -> str:
+        """Say nothing."""
+        del state
+        return ""

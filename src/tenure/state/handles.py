@@ -14,6 +14,7 @@ from tenure.calls import place
 from tenure.errors import AlreadyClosed, DeclarationError, MissingExtra, NotStarted
 from tenure.resources import Resource
 from tenure.state.deployments import current_deployment, current_state, lacking
+from tenure.state.engines import EngineResource
 from tenure.state.stores import NAME_BYTES
 from tenure.state.stores.memory_engine import MemoryEngine
 from tenure.threads import in_worker
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 IN_ONE_PROCESS = 'share it within one process: `scope="app"`'
-
-
-class EngineResource(Resource[T_co]):
-    """An engine, which is there when a handle needs it: what is missing is said of the handle."""
-
-    def lacks(self, state: str | None) -> str:
-        """Say nothing."""
-        del state
-        return ""
 
 
 async def _memory() -> AsyncIterator[Engine]:
