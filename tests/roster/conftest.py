@@ -55,9 +55,9 @@ def database(server: EmbeddedPostgres) -> str:
     return new_database(server)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def scope(server: EmbeddedPostgres) -> AsyncIterator[Scope]:
-    """Run the app."""
+    """Run the app, for these tests alone: what FastAPI is like while none runs is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROSTER_DSN", new_database(server))
         patch.setenv("ROSTER_POOL_TIMEOUT", "2")
