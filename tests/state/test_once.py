@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -19,8 +18,9 @@ from fastapi.testclient import TestClient
 
 from tenure import lifespan, override, running, scoped
 from tenure.errors import DeclarationError, StartFailed, StateUnavailable
-from tenure.host import EmbeddedValkey
+from tenure.host import EmbeddedPostgres, EmbeddedValkey
 from tenure.state.turns import Failure, HostTurns, failure
+from tests.roster.service import reachable_folder
 from tests.state.sharers import PATIENCE, Revision, Start, logged, notes, starting, until
 
 if TYPE_CHECKING:
@@ -43,13 +43,16 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+@pytest.fixture(scope="module", params=["valkey", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run a server that machines share."""
-    place = tempfile.mkdtemp(prefix="tenure-test-")
-    with EmbeddedValkey(place) as server:
-        yield server.url()
-    shutil.rmtree(place, ignore_errors=True)
+    with reachable_folder() as folder:
+        if request.param == "valkey":
+            with EmbeddedValkey(folder / "valkey") as server:
+                yield server.url()
+        else:
+            with EmbeddedPostgres(folder / "postgres") as database:
+                yield database.dsn()
 
 
 async def value_of(resource: Resource[Any]) -> Any:
