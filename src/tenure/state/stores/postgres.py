@@ -117,6 +117,7 @@ class PostgresEngine:
         self._owns_pool = pool is None
         self._is_closed = False
         self._gone_since: float | None = None
+        self._releasing: set[asyncio.Future[None]] = set()
         self._reason = ""
         self._sweeper: asyncio.Task[None] | None = None
         self._notifications = Notifications(self._listening, (*FAILURES, ValueError), self._name, deadline)
@@ -276,8 +277,14 @@ class PostgresEngine:
                 _end(session)
             raise
         finally:
-            with suppress(TimeoutError, *FAILURES):  # a connection that cannot be given back is ended by the pool
-                await pool.release(session, timeout=self._deadline)
+            releasing = asyncio.ensure_future(self._release(pool, session))
+            self._releasing.add(releasing)
+            releasing.add_done_callback(self._releasing.discard)
+            await asyncio.shield(releasing)  # goes on, and sees its own errors, when the call is given up meanwhile
+
+    async def _release(self, pool: asyncpg.Pool[Record], session: PoolConnectionProxy[Record]) -> None:
+        with suppress(TimeoutError, *FAILURES):  # a connection that cannot be given back is ended by the pool
+            await pool.release(session, timeout=self._deadline)
 
     async def _connected(self) -> tuple[asyncpg.Pool[Record], PoolConnectionProxy[Record]]:
         """Wait for a connection: while the server was lost just now, it may be about to come back."""
