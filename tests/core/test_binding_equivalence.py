@@ -263,7 +263,7 @@ KNOWN = {
     ),
     "a resource with and without its cache": (
         Design((APP, OTHER, ANEW, AGAIN), (Route((Taking(0), Taking(1), Taking(2), Taking(3))),), (Call(),)),
-        0,
+        1,
     ),
 }
 

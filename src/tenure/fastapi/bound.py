@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -90,7 +89,8 @@ class BoundRoute:
             isinstance(_call(taken), Resource) or self._solver.generates(taken) for taken in solved
         )
         for step in steps:
-            step.is_alone = is_alone
+            if isinstance(step, ResourceStep):
+                step.is_alone = is_alone
 
     async def solve(self, request: HTTPConnection, known: dict[str, Any]) -> Any:  # noqa: ANN401 (FastAPI's own)
         """Give what FastAPI's solver would, in the same order; `known` is what the solver was called with beside."""
@@ -140,8 +140,6 @@ class _Reading:
         self._tenant_of = tenant_of
         self._overridden = overridden
         self._bound_calls: dict[Any, Any] = {}
-        self._taken: Counter[Resource[Any]] = Counter()
-        self._made_anew: set[Resource[Any]] = set()
 
     def read(self, dependant: Any) -> _Found:  # noqa: ANN401 (FastAPI's own)
         call = self._overridden.get(dependant.call, dependant.call)
@@ -154,12 +152,6 @@ class _Reading:
                     return _Found(dependant, is_constant=True, constant=tenant.value)
                 if call is dependant.call:  # what was not started is refused where it is asked for
                     return _Found(dependant)
-            else:
-                self._taken[call] += 1
-                if not dependant.use_cache:
-                    self._made_anew.add(call)
-                if call in self._made_anew and self._taken[call] > 1:  # which of its values is kept is FastAPI's to say
-                    raise _LeftToFastAPI
         if call is not dependant.call:  # solved anew from the override's own signature
             raise _LeftToFastAPI
         below = [self.read(taken) for taken in dependant.dependencies]
@@ -169,7 +161,7 @@ class _Reading:
         steps = [each.step for each in rest if each.step]
         if len(steps) == len(rest) and not is_for_fastapi and not _takes_request_data(dependant):
             if isinstance(call, Resource):
-                found.step = ResourceStep(call, dependant, constants, steps)
+                found.step = ResourceStep(call, self._solver, found.dependant, constants, steps)
             else:
                 known = {} if found.dependant.call is not dependant.call else constants
                 found.step = PlainStep(self._solver, found.dependant, known, steps)

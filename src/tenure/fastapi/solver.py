@@ -55,11 +55,13 @@ class Solver:
 
     Attributes:
         solve: FastAPI's `solve_dependencies`.
+        generators_take_request: Whether FastAPI wants to know the request of a generator that it enters.
         cache_key: Under which key FastAPI keeps what a dependant gave, for the rest of the request.
         kind: How FastAPI calls a dependant: whether as a generator, an async generator, a coroutine; else in a thread.
     """
 
     solve: Callable[..., Awaitable[Any]]
+    generators_take_request: bool
     cache_key: Callable[[Any], tuple[Hashable, ...]]
     kind: Callable[[Any], tuple[bool, ...]]
 
@@ -70,6 +72,17 @@ class Solver:
     def is_coroutine(self, dependant: Any) -> bool:  # noqa: ANN401 (FastAPI's own)
         """Tell whether FastAPI awaits it on the event loop."""
         return self.kind(dependant)[2]
+
+    def enter(
+        self,
+        dependant: Any,  # noqa: ANN401 (FastAPI's own)
+        stack: AsyncExitStack,
+        values: dict[str, Any],
+        request: HTTPConnection,
+    ) -> Awaitable[Any]:
+        """Enter a plain generator as FastAPI does, with what this version does when it is left."""
+        extra: dict[str, Any] = {"request": request} if self.generators_take_request else {}
+        return utils._solve_generator(dependant=dependant, stack=stack, sub_values=values, **extra)  # noqa: SLF001
 
     def nothing_left(self, values: dict[str, Any], known: Mapping[str, Any]) -> Any:  # noqa: ANN401 (FastAPI's own)
         """Give what FastAPI's solver gives where there is nothing for it to solve, but for the values."""
@@ -87,28 +100,15 @@ class Solver:
         )
 
 
-async def generator_solved(
-    dependant: Any,  # noqa: ANN401 (FastAPI's own)
-    stack: AsyncExitStack,
-    values: dict[str, Any],
-    request: HTTPConnection,
-) -> Any:  # noqa: ANN401 (any value)
-    """Enter a plain generator as FastAPI does, with what this version does when it is left."""
-    extra = {"request": request} if "request" in _parameters(utils._solve_generator) else {}  # noqa: SLF001
-    return await utils._solve_generator(dependant=dependant, stack=stack, sub_values=values, **extra)  # type: ignore[arg-type] # noqa: SLF001
-
-
 def known_solver() -> Solver | str:
     """Give FastAPI's solver, or say what about it is not as known."""
     solve = utils.solve_dependencies
     if getattr(fastapi.routing, "solve_dependencies", None) is not solve:
         return "another library has replaced `fastapi.routing.solve_dependencies`"
+    of_generators = _parameters(getattr(utils, "_solve_generator", None))
     expected = {
         "the parameters of `solve_dependencies`": (_parameters(solve) - {"_uses_scopes_cache"}, SOLVE_PARAMETERS),
-        "the parameters of `_solve_generator`": (
-            _parameters(getattr(utils, "_solve_generator", None)) - {"request"},
-            {"dependant", "stack", "sub_values"},
-        ),
+        "the parameters of `_solve_generator`": (of_generators - {"request"}, {"dependant", "stack", "sub_values"}),
         "the fields of `SolvedDependency`": (_fields(getattr(utils, "SolvedDependency", None)), SOLVED_FIELDS),
         "the fields of `Dependant`": (
             _fields(models.Dependant) - SECURITY_FIELDS - {"parent_oauth_scopes"},
@@ -118,14 +118,16 @@ def known_solver() -> Solver | str:
     for what, (found, known) in expected.items():
         if found != known:
             return f"{what} are not as known ({', '.join(sorted(found ^ known))})"
+    takes_request = "request" in of_generators
     if hasattr(models.Dependant, "cache_key"):
-        return Solver(solve, lambda dependant: dependant.cache_key, _kind_by_properties)
+        return Solver(solve, takes_request, lambda dependant: dependant.cache_key, _kind_by_properties)
     functions = [getattr(models, f"_{name}", None) for name in KINDS]
     key: Any = getattr(models, "_get_cache_key", None)
     if key is None or None in functions:
         return "how a dependant's cache key and kind are found is not as known"
     return Solver(
         solve,
+        takes_request,
         lambda dependant: key(dependant=dependant),
         lambda dependant: tuple(function(dependant.call) for function in functions if function is not None),
     )
