@@ -17,7 +17,7 @@ from tenure.calls import Step, drawn, location_of, name_of, parameters_of, type_
 from tenure.cycles import cycles
 from tenure.errors import CalledDirectly, DeclarationError, DependencyCycle
 from tenure.factories import Kind, kind_of, opener
-from tenure.scopes import SCOPES, SERVED, ScopeName, outlives_requests
+from tenure.scopes import SCOPES, SERVED, ScopeName, is_shared, outlives_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -92,6 +92,11 @@ class Resource(Generic[T_co]):
         return self.explicit_name or name_of(self.factory)
 
     __name__ = name  # what FastAPI and other tools call a dependency
+
+    @property
+    def is_done_once(self) -> bool:
+        """Whether one process makes its value, which is data, for all that share its scope."""
+        return is_shared(self.scope)
 
     def lacks(self, state: str | None) -> str:
         """Say what would serve its scope, when nothing does; `state` is the URL of the engine for shared state."""

@@ -112,10 +112,11 @@ class Application:
     def _give_engine(self) -> None:
         """Let the engine of the deployment start before what is done once in it."""
         for node in list(self.graph.nodes):
-            if _is_done_once(node) and node.resource is not None and node.resource.scope == "cluster":
-                from tenure.state import handles, once  # noqa: PLC0415 (what few apps need)
+            resource = _done_once(node)
+            if resource is not None and resource.scope == "cluster":
+                from tenure.state import engine_handles, once  # noqa: PLC0415 (what few apps need)
 
-                node.needs.append(Need(once.ENGINE, self._discovery.node(handles.cluster_engine)))
+                node.needs.append(Need(once.ENGINE, self._discovery.node(engine_handles.cluster_engine)))
 
     def _refuse_to_guess(self) -> None:
         """Refuse to derive a deployment's name from this machine, where other machines are to know it."""
@@ -206,15 +207,16 @@ class Application:
         return values[node]
 
 
-def _is_done_once(node: Node) -> bool:
-    """Tell whether a node is a factory whose value processes share; a handle, or what overrides it, is each one's."""
+def _done_once(node: Node) -> Resource[Any] | None:
+    """Give a node's resource, if one process makes its value for others; what overrides it is each one's own."""
     resource = node.resource
-    return resource is not None and type(resource) is Resource and is_shared(resource.scope) and not node.stands_for
+    return resource if resource is not None and resource.is_done_once and not node.stands_for else None
 
 
 def _opening_of(node: Node) -> Opening:
-    if node.resource is not None and _is_done_once(node):
-        from tenure.state import once  # noqa: PLC0415 (what few apps need)
+    resource = _done_once(node)
+    if resource is None:
+        return opened_here(node)
+    from tenure.state import once  # noqa: PLC0415 (what few apps need)
 
-        return once.context(node.resource)
-    return opened_here(node)
+    return once.context(resource)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from tenure.state.cache import Cache
     from tenure.state.counter import Counter
     from tenure.state.deployments import deployed, deployment_name
+    from tenure.state.engine_handles import app_engine, cluster_engine, host_engine
     from tenure.state.engines import MISSED, Missed
-    from tenure.state.handles import app_engine, cluster_engine, host_engine
     from tenure.state.lock import Held, Lock
     from tenure.state.stores.memory_engine import MemoryEngine
     from tenure.state.topic import Subscription, Topic
@@ -43,11 +43,11 @@ _HOMES = {
     "Missed": "engines",
     "Subscription": "topic",
     "Topic": "topic",
-    "app_engine": "handles",
-    "cluster_engine": "handles",
+    "app_engine": "engine_handles",
+    "cluster_engine": "engine_handles",
     "deployed": "deployments",
     "deployment_name": "deployments",
-    "host_engine": "handles",
+    "host_engine": "engine_handles",
 }
 
 __getattr__ = names(__name__, {name: f"{__name__}.{home}" for name, home in _HOMES.items()})

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 from typing_extensions import TypeVar
 
 from tenure.errors import DeclarationError, LoadTimeout, NotReentrant, NotSerialisable
+from tenure.state.engine_handles import EngineHandle
 from tenure.state.engines import LARGEST_KEY, LARGEST_VALUE
-from tenure.state.handles import Handle, positive
+from tenure.state.handles import positive
 from tenure.state.leases import FIRST_DELAY, LONGEST_DELAY, Lease
 from tenure.state.stores.memory_engine import ENTRIES, TOTAL_BYTES, MemoryEngine
 from tenure.state.values import Unreadable, Values, checked_key, kind_of_values
@@ -44,7 +45,7 @@ class Loading:
         self.outcome.exception()  # seen, so that asyncio does not report it where nobody waits
 
 
-class Cache(Handle["Cache[T]"], Generic[T]):
+class Cache(EngineHandle["Cache[T]"], Generic[T]):
     """
     Keeps values by keys for a time.
 

@@ -6,15 +6,14 @@ import sys
 from copy import copy
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fastapi import Depends
 
-from tenure.calls import place
-from tenure.errors import AlreadyClosed, DeclarationError, NotStarted, StateUnavailable
-from tenure.resources import Resource
-from tenure.state.deployments import current_deployment, current_state, lacking
+from tenure.errors import DeclarationError, StateUnavailable
+from tenure.state.deployments import current_deployment, current_state
 from tenure.state.engines import EngineResource
+from tenure.state.handles import Handle
 from tenure.state.stores import NAME_BYTES
 from tenure.state.stores.memory import MemoryNumber
 from tenure.threads import in_own_thread
@@ -22,6 +21,7 @@ from tenure.threads import in_own_thread
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+    from tenure.resources import Resource
     from tenure.scopes import ScopeName
     from tenure.state.stores.mapped import Share
     from tenure.state.stores.publisher import ClusterCounts
@@ -57,7 +57,7 @@ async def _published() -> AsyncIterator[ClusterCounts]:
 published_counts: Resource[ClusterCounts] = EngineResource(_published, scope="cluster", name="published counts")
 
 
-class Counter(Resource["Counter"]):
+class Counter(Handle["Counter"]):
     """
     A whole number that many add to.
 
@@ -97,40 +97,24 @@ class Counter(Resource["Counter"]):
             different ones are published over different connections.
 
     Raises:
-        DeclarationError: The name is empty; or longer than 120 bytes where it is shared, 119 at ``scope="cluster"``; or
+        DeclarationError: The name is empty; or longer than 120 bytes, 119 at ``scope="cluster"``; or
             not printable there; or the scope ends with a request; or `durable` is said at another scope than
             ``"host"``; or the interval is below 0.05 seconds.
     """
 
+    noun: ClassVar[str] = "counter"
+    does: ClassVar[str] = "counts"
+
     def __init__(self, name: str, *, scope: ScopeName, durable: bool = False, interval: float = INTERVAL) -> None:
-        if not name:
-            msg = "a counter needs a name"
-            raise DeclarationError(msg, hint='write `Counter("requests", scope="app")`')
-        if scope in {"function", "request"}:
-            msg = f"the counter `{name}` has the scope {scope!r}, in which nothing is shared"
-            raise DeclarationError(msg, hint='share it in the process: `scope="app"`')
         if durable and scope == "app":
             msg = f'the counter `{name}` is to be durable, but lives in memory at the scope "app"'
             raise DeclarationError(msg, hint='let the workers of a machine share it: `scope="host"`')
-        if scope != "app" and len(name.encode(errors="surrogatepass")) > NAME_BYTES:
-            msg = f"the name of the counter `{name}` is longer than {NAME_BYTES} bytes"
-            raise DeclarationError(msg, hint="give it a shorter one")
         if scope == "cluster":
             _refuse_for_cluster(name, durable=durable, interval=interval)
         self.durable = durable
         self.interval = interval
         self._number: Number | None = None
-        self._is_closed = False
-        declaration = sys._getframe(1)  # noqa: SLF001 (the line that findings are to name)
-        location = place(declaration.f_code.co_filename, declaration.f_lineno)
-        super().__init__(
-            self._joining() if scope == "cluster" else self._begin, scope=scope, name=name, location=location
-        )
-        self.__doc__ = type(self).__doc__
-
-    def lacks(self, state: str | None) -> str:
-        """Say what would serve its scope, when nothing does."""
-        return lacking(self.scope, state)
+        super().__init__(name, scope, self._joining() if scope == "cluster" else self._begin)
 
     def _joining(self) -> Callable[..., AsyncGenerator[Counter]]:
         # What publishes is a parameter, so that it starts before its counters and closes after them.
@@ -217,13 +201,8 @@ class Counter(Resource["Counter"]):
         return number.value if number is not None else self._counting().value
 
     def _counting(self) -> Number:
-        if self._is_closed:
-            msg = f"the counter `{self.name}` was used after its app had closed it"
-            raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
         if self._number is None:
-            msg = f"the counter `{self.name}` was used as declared, where it counts nothing"
-            inject = f"inject it: `Annotated[Counter, Depends({self.name})]`"
-            raise NotStarted(msg, hint=f"{inject}; outside of requests, `await scope.get({self.name})`")
+            raise self._unusable()
         return self._number
 
 

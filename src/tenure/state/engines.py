@@ -105,6 +105,11 @@ class Engine(Protocol):
 class EngineResource(Resource[T_co]):
     """An engine, which is there when a handle needs it: what is missing is said of the handle."""
 
+    @property
+    def is_done_once(self) -> bool:
+        """Not: each process has an engine of its own on what is shared."""
+        return False
+
     def lacks(self, state: str | None) -> str:
         """Say nothing."""
         del state

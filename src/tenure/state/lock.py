@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tenure.calls import place
 from tenure.errors import DeclarationError, LockLost, LockTimeout, NotReentrant
-from tenure.state.handles import Handle, positive
+from tenure.state.engine_handles import EngineHandle
+from tenure.state.handles import positive
 from tenure.state.leases import FIRST_DELAY, LONGEST_DELAY, Lease
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Turn:
         return f"held for {seconds:.0f} s by the task `{name}`, at {place(*self._site)}"
 
 
-class Lock(Handle["Lock"]):
+class Lock(EngineHandle["Lock"]):
     """
     Lets one in at a time: ``async with lock.hold() as held:``.
 

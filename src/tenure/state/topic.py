@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 
 from typing_extensions import TypeVar
 
+from tenure.state.engine_handles import EngineHandle
 from tenure.state.engines import LARGEST_VALUE, MISSED, Missed
-from tenure.state.handles import Handle, positive
+from tenure.state.handles import positive
 from tenure.state.values import Unreadable, Values, kind_of_values
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Subscription(Generic[T]):
                 yield message
 
 
-class Topic(Handle["Topic[T]"], Generic[T]):
+class Topic(EngineHandle["Topic[T]"], Generic[T]):
     """
     Sends messages to all who are subscribed at that time.
 
