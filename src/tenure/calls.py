@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
 
 from tenure.errors import DeclarationError
+from tenure.factories import without_partial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,15 +27,13 @@ class Step(NamedTuple):
 
 def name_of(call: Callable[..., Any]) -> str:
     """Give the short name of a factory or dependency."""
-    while isinstance(call, partial):
-        call = call.func
+    call = without_partial(call)
     return str(getattr(call, "__name__", type(call).__name__))
 
 
 def location_of(call: Callable[..., Any]) -> str:
     """Give ``file:line`` of a factory or dependency, relative to the working folder, or its module."""
-    while isinstance(call, partial):
-        call = call.func
+    call = without_partial(call)
     target: Any = inspect.unwrap(call)
     written: Any = target if inspect.isroutine(target) else vars(type(target)).get("__call__")
     if inspect.isclass(target):
@@ -70,20 +68,29 @@ def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:
         signature = inspect.signature(factory, eval_str=True)
     except NameError:  # perhaps only in the return annotation, which FastAPI forgives
         parameters = inspect.signature(factory).parameters.values()
-        return [parameter.replace(annotation=_evaluated(factory, parameter)) for parameter in parameters]
+        return [
+            parameter.replace(annotation=evaluated(factory, parameter.annotation, f"a parameter `{parameter.name}`"))
+            for parameter in parameters
+        ]
     except ValueError:  # some built-in classes have no signature, and take nothing that FastAPI could give
         return []
     return list(signature.parameters.values())
 
 
-def _evaluated(factory: Callable[..., Any], parameter: Parameter) -> object:
-    if not isinstance(parameter.annotation, str):
-        return parameter.annotation
+def evaluated(factory: Callable[..., Any], annotation: object, whose: str) -> Any:  # noqa: ANN401 (any type)
+    """
+    Give what an annotation of a factory says, which may be written as text; `whose` it is, an error tells.
+
+    Raises:
+        DeclarationError: It names something that is not defined where the factory is.
+    """
+    if not isinstance(annotation, str):
+        return annotation
     target = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
     try:
-        return eval(parameter.annotation, getattr(target, "__globals__", {}))  # noqa: S307 (the program's own source)
+        return eval(annotation, getattr(target, "__globals__", {}))  # noqa: S307 (the program's own source)
     except NameError as error:
-        msg = f"`{name_of(factory)}` has a parameter `{parameter.name}` whose annotation cannot be read: {error}"
+        msg = f"`{name_of(factory)}` has {whose} whose annotation cannot be read: {error}"
         hint = "define or import that name at module level, not in a function or under `if TYPE_CHECKING`"
         raise DeclarationError(msg, path=[f"declared at {location_of(factory)}"], hint=hint) from None
 

@@ -35,10 +35,16 @@ class Kind(enum.Enum):
         return self not in {Kind.COROUTINE, Kind.FUNCTION}
 
 
-def kind_of(factory: Callable[..., object]) -> Kind:
-    """Tell what a factory is: a class by its context-manager methods, anything else by how it is written."""
+def without_partial(factory: Callable[..., Any]) -> Callable[..., Any]:
+    """Give what is called in the end, by way of whatever `functools.partial` has bound."""
     while isinstance(factory, partial):
         factory = factory.func
+    return factory
+
+
+def kind_of(factory: Callable[..., object]) -> Kind:
+    """Tell what a factory is: a class by its context-manager methods, anything else by how it is written."""
+    factory = without_partial(factory)
     if inspect.isclass(factory):
         if hasattr(factory, "__aenter__"):
             return Kind.ASYNC_CONTEXT

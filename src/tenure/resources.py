@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from functools import partial
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -16,7 +15,7 @@ from tenure import belonging
 from tenure.calls import Step, drawn, location_of, name_of, parameters_of, type_and_marks
 from tenure.cycles import cycles
 from tenure.errors import CalledDirectly, DeclarationError, DependencyCycle
-from tenure.factories import Kind, kind_of, opener
+from tenure.factories import Kind, kind_of, opener, without_partial
 from tenure.scopes import SCOPES, SERVED, ScopeName, is_shared, outlives_requests
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class Resource(Generic[T_co]):
         """Say what would serve its scope, when nothing does; `state` is the URL of the engine for shared state."""
         if self.scope in SERVED:
             return ""
-        if _is_class(self.factory):
+        if inspect.isclass(without_partial(self.factory)):
             return (
                 f'share it within one process, `scope="app"`; at "{self.scope}" a function shares the value it returns'
             )
@@ -186,12 +185,6 @@ class Resource(Generic[T_co]):
         )
         instance.__dict__[self._method_name] = bound  # found before this method from now on
         return bound
-
-
-def _is_class(factory: Callable[..., Any]) -> bool:
-    while isinstance(factory, partial):
-        factory = factory.func
-    return inspect.isclass(factory)
 
 
 class Scoped:

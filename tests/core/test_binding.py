@@ -416,6 +416,30 @@ def test_a_library_that_replaced_the_solver_first_keeps_it(
     assert fastapi.routing.solve_dependencies is instrumented  # type: ignore[attr-defined]
 
 
+def test_a_library_that_replaces_the_solver_during_the_start_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A resource may instrument FastAPI as it starts: binding stays off then, and says so."""
+    own, seen = fastapi.routing.solve_dependencies, []  # type: ignore[attr-defined]
+
+    def instrumented(**arguments: Any) -> Any:
+        seen.append(len(arguments["dependant"].dependencies))
+        return own(**arguments)
+
+    @scoped("app")
+    async def tracing() -> None:
+        monkeypatch.setattr(fastapi.routing, "solve_dependencies", instrumented)
+
+    async def index(pool: ThePool, tracing: Annotated[None, Depends(tracing)]) -> str:
+        return pool.name
+
+    with TestClient(app_with(index)) as client:
+        assert client.get("/").json() == "real"
+    assert seen == [2]
+    assert "another library has replaced `fastapi.routing.solve_dependencies`" in caplog.text
+    assert fastapi.routing.solve_dependencies is instrumented  # type: ignore[attr-defined]
+
+
 def test_a_library_that_builds_on_the_solver_later_keeps_what_it_has_built(
     monkeypatch: pytest.MonkeyPatch, solved: list[str]
 ) -> None:

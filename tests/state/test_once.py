@@ -303,7 +303,7 @@ async def test_a_type_that_is_not_defined_is_refused(alone: Path) -> None:
     async def settings() -> Nowhere:  # type: ignore[name-defined] # noqa: F821 (what is tested)
         return 1
 
-    with pytest.raises(DeclarationError, match="annotated with a name that cannot be read: name 'Nowhere'"):
+    with pytest.raises(DeclarationError, match="has a value whose annotation cannot be read: name 'Nowhere'"):
         await value_of(settings)
 
 

@@ -95,7 +95,7 @@ class Application:
         apps = [self._app, *self._mounted] if self._app is not None else []
         belonging.register(apps, self)
         try:
-            with in_force(apps, self._discovery.stand_ins), binding.in_force(self.binding):
+            with in_force(apps, self._discovery.stand_ins), binding.hooked(self.binding):
                 yield
         except BaseException as error:
             try:

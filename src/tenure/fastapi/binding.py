@@ -14,7 +14,7 @@ from fastapi.dependencies import utils
 from tenure.belonging import STATE, running_app
 from tenure.errors import DeclarationError
 from tenure.fastapi.bound import BoundRoute
-from tenure.fastapi.solver import known_solver
+from tenure.fastapi.solver import REPLACED, known_solver
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
@@ -30,6 +30,7 @@ logger = logging.getLogger("tenure")
 routing: Any = fastapi.routing
 
 SETTING = "TENURE_BINDING"
+OFF = "binding is off: %s; everything works, at FastAPI's own speed"
 KEPT_ROUTES = 10_000
 """How many routes are kept bound; an app that goes on adding routes must not grow by those it has replaced."""
 
@@ -38,7 +39,7 @@ class Binding:
     """The bound routes of one running app. Routes are bound when they are first asked for, so late ones are too."""
 
     def __init__(self, solver: Solver, lifetime: Lifetime, tenant_of: TenantOf) -> None:
-        self._solver = solver
+        self.solver = solver
         self._lifetime = lifetime
         self._tenant_of = tenant_of
         self._routes: dict[int, BoundRoute] = {}
@@ -52,7 +53,7 @@ class Binding:
         if route is None or not route.fits(overrides):
             if len(self._routes) >= KEPT_ROUTES:
                 self._routes.clear()
-            route = self._routes[id(dependant)] = BoundRoute(self._solver, dependant, self._tenant_of, overrides)
+            route = self._routes[id(dependant)] = BoundRoute(self.solver, dependant, self._tenant_of, overrides)
         return route if route.binds else None
 
 
@@ -72,18 +73,18 @@ def binding_for(lifetime: Lifetime, tenant_of: TenantOf) -> Binding | None:
         return None
     solver = _hook.solver()
     if isinstance(solver, str):
-        logger.warning("binding is off: %s; everything works, at FastAPI's own speed", solver)
+        logger.warning(OFF, solver)
         return None
     return Binding(solver, lifetime, tenant_of)
 
 
 @contextmanager
-def in_force(binding: Binding | None) -> Generator[None]:
+def hooked(binding: Binding | None) -> Generator[None]:
     """Let FastAPI's routes ask bindings first, as long as there are any."""
     if binding is None:
         yield
         return
-    _hook.add()
+    _hook.add(binding.solver)
     try:
         yield
     finally:
@@ -107,15 +108,15 @@ class _Hook:
         with self._lock:
             return self._solver or known_solver()
 
-    def add(self) -> None:
-        """Count one binding more; the first puts the hook in place."""
+    def add(self, solver: Solver) -> None:
+        """Count one binding more; the first puts the hook in the place of FastAPI's solver."""
         with self._lock:
             self._bindings += 1
-            if self._solver is None:
-                solver = known_solver()
-                if not isinstance(solver, str):
-                    self._solver = solver
-                    routing.solve_dependencies = self.solve
+            if self._solver is None and routing.solve_dependencies is not solver.solve:  # while the app started
+                logger.warning(OFF, REPLACED)
+            elif self._solver is None:
+                self._solver = solver
+                routing.solve_dependencies = self.solve
 
     def remove(self) -> None:
         """Count one less; the last puts FastAPI's own back, unless another library has since built on the hook."""

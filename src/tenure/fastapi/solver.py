@@ -44,6 +44,7 @@ SOLVE_PARAMETERS = {
     "async_exit_stack",
     "embed_body_fields",
 }
+REPLACED = "another library has replaced `fastapi.routing.solve_dependencies`"
 SOLVED_FIELDS = {"values", "errors", "background_tasks", "response", "dependency_cache"}
 KINDS = ("is_gen_callable", "is_async_gen_callable", "is_coroutine_callable")
 
@@ -104,7 +105,7 @@ def known_solver() -> Solver | str:
     """Give FastAPI's solver, or say what about it is not as known."""
     solve = utils.solve_dependencies
     if getattr(fastapi.routing, "solve_dependencies", None) is not solve:
-        return "another library has replaced `fastapi.routing.solve_dependencies`"
+        return REPLACED
     of_generators = _parameters(getattr(utils, "_solve_generator", None))
     expected = {
         "the parameters of `solve_dependencies`": (_parameters(solve) - {"_uses_scopes_cache"}, SOLVE_PARAMETERS),

@@ -15,9 +15,9 @@ import os
 import re
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
+from tenure.calls import evaluated
 from tenure.cancellation import uninterrupted
 from tenure.errors import (
     DeclarationError,
@@ -29,7 +29,7 @@ from tenure.errors import (
     StateUnavailable,
     TenureError,
 )
-from tenure.factories import opener
+from tenure.factories import opener, without_partial
 from tenure.state.counter import SYSTEMS
 from tenure.state.deployments import current_deployment
 from tenure.state.engines import LARGEST_VALUE
@@ -323,9 +323,7 @@ class _Keeping:
 
 
 def _target(factory: Callable[..., Any]) -> Any:  # noqa: ANN401 (a function, whatever wraps it)
-    while isinstance(factory, partial):
-        factory = factory.func
-    function = inspect.unwrap(factory)
+    function = inspect.unwrap(without_partial(factory))
     return function if inspect.isroutine(function) else type(function).__call__
 
 
@@ -341,13 +339,7 @@ def _key(resource: Resource[Any]) -> str:
 def _kind(resource: Resource[Any]) -> Any:  # noqa: ANN401 (any type)
     """Give the type of the values, as the factory's return annotation says, or nothing for what JSON holds."""
     target = _target(resource.factory)
-    try:
-        written = getattr(target, "__annotations__", {}).get("return")
-        annotation = eval(written, target.__globals__) if isinstance(written, str) else written  # noqa: S307 (the program's own source)
-    except NameError as error:
-        msg = f"what `{resource.name}` makes is annotated with a name that cannot be read: {error}"
-        hint = "define or import that name at module level, not in a function or under `if TYPE_CHECKING`"
-        raise DeclarationError(msg, path=[f"declared at {resource.location}"], hint=hint) from None
+    annotation = evaluated(target, getattr(target, "__annotations__", {}).get("return"), "a value")
     if not resource.kind.closes:
         return annotation
     return next(iter(get_args(annotation)), None)
