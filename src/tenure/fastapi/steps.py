@@ -85,14 +85,8 @@ class PlainStep(Step):
         generates: Whether it is entered, and left at the end of the call or the request.
     """
 
-    def __init__(
-        self,
-        solver: Solver,
-        dependant: Any,  # noqa: ANN401 (FastAPI's own)
-        constants: dict[str, Any],
-        inputs: Sequence[Step],
-    ) -> None:
-        super().__init__(solver, dependant, constants, inputs)
+    def __init__(self, solver: Solver, dependant: Any, *known: Any) -> None:  # noqa: ANN401 (as any step is)
+        super().__init__(solver, dependant, *known)
         self.generates = solver.generates(dependant)
         self._is_coroutine = solver.is_coroutine(dependant)
         self._solver = solver

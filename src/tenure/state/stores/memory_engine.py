@@ -9,8 +9,8 @@ from collections import OrderedDict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from tenure.errors import StateFull, StateMismatch
 from tenure.state.stores.mailbox import Mailbox
+from tenure.state.stores.whole_numbers import no_number, within_64_bits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -26,8 +26,6 @@ TOTAL_BYTES = 64 * 1024 * 1024
 
 _WHOLE_NUMBER = re.compile(rb"-?(0|[1-9][0-9]*)")
 _DIGITS = 20
-_LARGEST_NUMBER = 2**63 - 1
-_SMALLEST_NUMBER = -(2**63)
 
 
 class Entry(NamedTuple):
@@ -135,13 +133,12 @@ class MemoryEngine:
         entries = self._entries_of(key)
         entry = entries.get(key)
         if entry is None:
-            number = _within_64_bits(key, by)
+            number = within_64_bits(by, key)
             entries.set(key, b"%d" % number, ttl=ttl)
             return number
         if len(entry.value) > _DIGITS or not _WHOLE_NUMBER.fullmatch(entry.value):
-            msg = "what is kept there is not a whole number, and cannot be added to"
-            raise StateMismatch(msg, path=[key], hint="use another key for the number, or delete this one")
-        number = _within_64_bits(key, int(entry.value) + by)
+            raise no_number(key)
+        number = within_64_bits(int(entry.value) + by, key)
         entries.put(key, Entry(b"%d" % number, entry.expires))
         return number
 
@@ -191,10 +188,3 @@ class MemoryEngine:
         for subscribers in self._subscribers.values():
             for subscriber in subscribers:
                 subscriber.close()
-
-
-def _within_64_bits(key: str, number: int) -> int:
-    if not _SMALLEST_NUMBER <= number <= _LARGEST_NUMBER:
-        msg = f"the number would be {number}, beyond 64 bits"
-        raise StateFull(msg, path=[key], hint="begin a new one, under another key")
-    return number

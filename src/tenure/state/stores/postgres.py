@@ -19,8 +19,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-from tenure.errors import DeclarationError, MissingExtra, StateError, StateFull, StateMismatch, StateUnavailable
+from tenure.errors import DeclarationError, MissingExtra, StateError, StateFull, StateUnavailable
 from tenure.state.stores.notifications import Notifications, channel_of, parts_of
+from tenure.state.stores.whole_numbers import LARGEST, SMALLEST, beyond_64_bits, no_number, within_64_bits
 
 try:
     import asyncpg
@@ -55,7 +56,6 @@ LONGEST_TTL = 100 * 365 * 86400.0
 CLOSED = "it was closed from here"
 
 _WHOLE_NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
-_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 _ADDRESS = "write it like `postgresql://user:password@host:5432/database`"
 
 ABSENT = (
@@ -179,7 +179,7 @@ class PostgresEngine:
     async def set(self, key: str, value: bytes, *, ttl: float | None) -> None:
         """Keep a value for `ttl` seconds, or until it is deleted or the server has crashed."""
         number = int(value) if _WHOLE_NUMBER.fullmatch(value) else None
-        if number is not None and not _SMALLEST <= number <= _LARGEST:
+        if number is not None and not SMALLEST <= number <= LARGEST:
             number = None
         kept = value if number is None else None
         await self._do(statements.SET, self._deployment, key.encode(), kept, number, _seconds(ttl))
@@ -197,12 +197,10 @@ class PostgresEngine:
             StateMismatch: What is kept there is not a whole number.
             StateFull: The number would leave 64 bits. It is as it was.
         """
-        if not _SMALLEST <= by <= _LARGEST:
-            raise _beyond_64_bits()
+        within_64_bits(by, key)
         added = await self._do(statements.INCREMENT, self._deployment, key.encode(), by, _seconds(ttl))
         if not added:
-            message = "what is kept there is not a whole number, and cannot be added to"
-            raise StateMismatch(message, hint="use another key for the number, or delete this one")
+            raise no_number(key)
         return int(added[0][0])
 
     async def acquire(self, name: str, *, holder: str, lease: float) -> int | None:
@@ -342,7 +340,7 @@ class PostgresEngine:
 
     def _refusal(self, error: Exception) -> StateError:
         if isinstance(error, exceptions.NumericValueOutOfRangeError):
-            return _beyond_64_bits()
+            return beyond_64_bits()
         if isinstance(error, exceptions.DiskFullError):
             message = f"the PostgreSQL at {self._name} is full: {_first_line(error)}"
             return StateFull(message, hint="give it more room")
@@ -371,11 +369,6 @@ def _place(dsn: str) -> str:
         raise DeclarationError(message, hint=f"{_ADDRESS}, without a driver's name")
     host = parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", ["localhost"])[0]
     return f"{host}{parts.path}"
-
-
-def _beyond_64_bits() -> StateFull:
-    message = "the number would be beyond 64 bits"
-    return StateFull(message, hint="begin a new one, under another key")
 
 
 def _seconds(given: float | None) -> float | None:

@@ -20,8 +20,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from tenure.errors import StateError, StateFull, StateMismatch, StateUnavailable
+from tenure.errors import StateError, StateFull, StateUnavailable
 from tenure.state.stores.subscriptions import Subscriptions
+from tenure.state.stores.whole_numbers import beyond_64_bits, no_number, within_64_bits
 from tenure.state.stores.wire import Line, NotInCharge, OutOfMemory, Refused, Server, Unanswered, UnknownScript
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ logger = logging.getLogger("tenure.state")
 DEADLINE = 1.0
 """Seconds after which a call is given up, unless an engine is told otherwise."""
 _DROPPED_AT_ONCE = 64
-_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 
 class Script:
@@ -169,8 +169,7 @@ class ValkeyEngine:
             StateMismatch: What is kept there is not a whole number.
             StateFull: The number would leave 64 bits. It is as it was.
         """
-        if not _SMALLEST <= by <= _LARGEST:
-            raise _beyond_64_bits()
+        within_64_bits(by, key)
         if ttl is None:
             return int(await self._do("INCRBY", self._value(key), by))
         return int(await self._run(INCREMENT, [self._value(key)], by, _milliseconds(ttl)))
@@ -249,10 +248,9 @@ class ValkeyEngine:
             message = f"the Valkey at {self._server.name} is full, and has no cached values left to drop"
             return StateFull(message, hint="let it keep more: its setting `maxmemory`, or `TENURE_VALKEY_MEMORY`")
         if "overflow" in said:
-            return _beyond_64_bits()
+            return beyond_64_bits()
         if "not an integer" in said or said.startswith("WRONGTYPE"):
-            message = "what is kept there is not a whole number, and cannot be added to"
-            return StateMismatch(message, hint="use another key for the number, or delete this one")
+            return no_number()
         if isinstance(error, NotInCharge):
             self._line.renew()
         return self._unavailable(error)
@@ -269,11 +267,6 @@ class ValkeyEngine:
         if policy and policy[1] != b"noeviction" and b"\nmaxmemory:0\r" not in memory:
             message = "the Valkey at %s evicts locks and limits when it is full (%s): give it the policy `noeviction`"
             logger.warning(message, self._server.name, policy[1].decode())
-
-
-def _beyond_64_bits() -> StateFull:
-    message = "the number would be beyond 64 bits"
-    return StateFull(message, hint="begin a new one, under another key")
 
 
 def _milliseconds(seconds: float) -> int:
