@@ -1,4 +1,4 @@
-"""A folder for shared counts, and workers that end with the test."""
+"""A folder for shared counts, workers that end with the test, and the servers that machines share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tenure.host import EmbeddedPostgres, EmbeddedValkey
 from tenure.state.stores import places
+from tests.roster.service import reachable_folder
 from tests.state.workers import Worker
 
 if TYPE_CHECKING:
@@ -38,3 +40,15 @@ def start(folder: Path) -> Iterator[Callable[..., Worker]]:
     for worker in started:
         worker.process.kill()
         worker.process.join()
+
+
+@pytest.fixture(scope="module", params=["valkey", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run a server that machines share, and give its address."""
+    with reachable_folder() as folder:
+        if request.param == "valkey":
+            with EmbeddedValkey(folder / "valkey") as server:
+                yield server.url()
+        else:
+            with EmbeddedPostgres(folder / "postgres") as database:
+                yield database.dsn()

@@ -18,9 +18,7 @@ from fastapi.testclient import TestClient
 
 from tenure import lifespan, override, running, scoped
 from tenure.errors import DeclarationError, StartFailed, StateUnavailable
-from tenure.host import EmbeddedPostgres, EmbeddedValkey
 from tenure.state.turns import Failure, HostTurns, failure
-from tests.roster.service import reachable_folder
 from tests.state.sharers import PATIENCE, Revision, Start, logged, notes, starting, until
 
 if TYPE_CHECKING:
@@ -41,18 +39,6 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("TENURE_DEPLOYMENT", "test")
     return tmp_path
-
-
-@pytest.fixture(scope="module", params=["valkey", "postgresql"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run a server that machines share."""
-    with reachable_folder() as folder:
-        if request.param == "valkey":
-            with EmbeddedValkey(folder / "valkey") as server:
-                yield server.url()
-        else:
-            with EmbeddedPostgres(folder / "postgres") as database:
-                yield database.dsn()
 
 
 async def value_of(resource: Resource[Any]) -> Any:

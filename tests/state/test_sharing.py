@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 from uuid import uuid4
@@ -13,26 +13,12 @@ from fastapi import Depends, FastAPI
 
 from tenure import Cache, Counter, Lock, Topic, lifespan, running
 from tenure.errors import DeclarationError, PlanError, StartFailed
-from tenure.host import EmbeddedPostgres, EmbeddedValkey
-from tests.roster.service import reachable_folder
 
 seen = Cache("seen", scope="host", type=int)
 known = Cache("known", scope="cluster", type=int)
 nightly = Lock("nightly", scope="host")
 readings = Topic("readings", scope="host", type=int)
 requests = Counter("requests", scope="host")
-
-
-@pytest.fixture(scope="module", params=["valkey", "postgresql"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run a server that is found by its address."""
-    with reachable_folder() as folder:
-        if request.param == "valkey":
-            with EmbeddedValkey(folder / "valkey") as server:
-                yield server.url()
-        else:
-            with EmbeddedPostgres(folder / "postgres") as database:
-                yield database.dsn()
 
 
 @asynccontextmanager
