@@ -22,13 +22,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from tenure import Counter, lifespan, running
 from tenure.errors import AlreadyClosed, DeclarationError, StateFull
-from tenure.host import EmbeddedPostgres, EmbeddedValkey
 from tenure.state.stores import host_totals
 from tenure.state.stores.publisher import Publisher
 from tenure.state.stores.totals import KEPT, Replica, Standing, Totals
 from tenure.state.stores.totals_postgres import PostgresLedger
 from tenure.state.stores.totals_valkey import ValkeyLedger
-from tests.roster.service import reachable_folder
 from tests.state.cluster_member import Member
 
 if TYPE_CHECKING:
@@ -44,18 +42,6 @@ OFTEN = 0.05
 NAMES = ("requests", "users")
 
 requests = Counter("requests", scope="cluster", interval=OFTEN)
-
-
-@pytest.fixture(scope="module", params=["valkey", "postgres"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run an engine."""
-    with reachable_folder() as folder:
-        if request.param == "valkey":
-            with EmbeddedValkey(folder / "valkey") as valkey:
-                yield valkey.url()
-        else:
-            with EmbeddedPostgres(folder / "postgres") as postgres:
-                yield postgres.dsn()
 
 
 @pytest.fixture
