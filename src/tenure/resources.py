@@ -94,7 +94,7 @@ class Resource(Generic[T_co]):
 
     @property
     def is_done_once(self) -> bool:
-        """Whether one process makes its value, which is data, for all that share its scope."""
+        """Whether it is made for all that share its scope: data by one process, a service of the host joined by each."""
         return is_shared(self.scope)
 
     def lacks(self, state: str | None) -> str:
@@ -240,7 +240,8 @@ def scoped(
             its first byte is sent. ``"request"``: one for each request, closed after the answer, streamed body and
             background tasks. ``"app"``: one for each app, process and event loop, started before the first request and
             closed after the last. ``"host"``: a function's or generator's value, which is data, made by the first
-            worker of a machine for all. ``"cluster"``: a function's, made by the first of all machines.
+            worker of a machine for all; or a service, which each joins. ``"cluster"``: a function's value, made by the
+            first of all machines.
         name: What logs and errors call it, and unique within an app; the factory's name unless given.
         start_timeout: Seconds that the start of what is app-scoped or wider may take.
         close_timeout: Seconds that its close may take.

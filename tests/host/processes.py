@@ -15,6 +15,7 @@ from tenure.host.locks import is_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FunctionType
 
 PATIENCE = 30.0
 SERVICE_LOCKS = ("keeper", "service")
@@ -52,7 +53,9 @@ def alive(pid: int) -> bool:
 class Worker:
     """A process that uses a service until it is told to leave, or killed."""
 
-    def __init__(self, kind: type, folder: Path, *, executable: str = sys.executable, user: int | None = None) -> None:
+    def __init__(
+        self, kind: type | FunctionType, folder: Path, *, executable: str = sys.executable, user: int | None = None
+    ) -> None:
         self.process = subprocess.Popen(
             [executable, "-c", WORKER, kind.__module__, kind.__qualname__, str(folder)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(readable(sys.path))},

@@ -7,11 +7,12 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from signal import SIGTERM, Signals
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
 from tenure.errors import HostServiceError
 from tenure.host import locks, start
@@ -20,6 +21,8 @@ from tenure.host.reports import understand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+S = TypeVar("S", bound="Service")
 
 SYSTEMS = frozenset({"linux", "darwin"})
 LOG = "service.log"
@@ -155,13 +158,16 @@ class Service(ABC):
 
     async def __aenter__(self) -> Self:
         # A keeper has no event loop, and need not load anyio.
-        import anyio.from_thread  # noqa: PLC0415
         import anyio.to_thread  # noqa: PLC0415
 
-        # A limiter of its own: start-up must not wait until a full budget of threads has room.
-        return await anyio.to_thread.run_sync(
-            self.acquire, anyio.from_thread.check_cancelled, limiter=anyio.CapacityLimiter(1)
-        )
+        start = _Start(self)
+        try:
+            # A limiter of its own: start-up must not wait until a full budget of threads has room.
+            limiter = anyio.CapacityLimiter(1)
+            return await anyio.to_thread.run_sync(start.run, abandon_on_cancel=True, limiter=limiter)
+        except BaseException:
+            start.give_up()
+            raise
 
     async def __aexit__(self, *_: object) -> None:
         self.release()
@@ -260,3 +266,33 @@ class Service(ABC):
             return (self.home / LOG).read_text(errors="replace").splitlines()[-LOG_LINES:]
         except FileNotFoundError:
             return []
+
+
+class _Start(Generic[S]):
+    """A service that is acquired in a thread, for a task that may be cancelled meanwhile, by whatever means."""
+
+    def __init__(self, service: S) -> None:
+        self._service = service
+        self._turn = threading.Lock()
+        self._is_given_up = self._is_acquired = False
+
+    def run(self) -> S:
+        """Acquire it, unless that is given up."""
+        self._service.acquire(self._check)
+        with self._turn:
+            self._is_acquired = not self._is_given_up
+            if self._is_given_up:
+                self._service.release()
+        return self._service
+
+    def give_up(self) -> None:
+        """Hold nothing, as soon as the thread has noticed."""
+        with self._turn:
+            self._is_given_up = True
+            if self._is_acquired:
+                self._service.release()
+
+    def _check(self) -> None:
+        if self._is_given_up:
+            message = f"the start of the service in {self._service.folder} was called off"
+            raise HostServiceError(message)

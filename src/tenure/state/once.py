@@ -2,7 +2,8 @@
 What is done once for all who share it: the first worker runs a factory, and the others get its value.
 
 So are `@scoped("host")` and `@scoped("cluster")` served on a function, and the former on a generator. Each process has
-a copy of the value, which is written as JSON or bytes: what its factory's return annotation says.
+a copy of the value, which is written as JSON or bytes: what its factory's return annotation says. Where that says a
+service of the host, `tenure.state.services` lets each process join it instead.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from tenure.errors import (
     TenureError,
 )
 from tenure.factories import opener, without_partial
+from tenure.host.supervisor import Service
 from tenure.state.counter import SYSTEMS
 from tenure.state.deployments import current_deployment
 from tenure.state.engines import LARGEST_VALUE
+from tenure.state.services import gives_service, joined
 from tenure.state.turns import ClusterTurns, Failure, HostTurns, failure
 from tenure.state.values import Unreadable, Values
 from tenure.threads import in_own_thread
@@ -73,20 +76,24 @@ def context(resource: Resource[Any]) -> Callable[..., AbstractAsyncContextManage
     That gives the value on enter, made by this process or another, and leaves those who share it on exit.
 
     Raises:
-        DeclarationError: The type that the factory says it makes is not defined, or Pydantic cannot read it.
+        DeclarationError: The type that the factory says it makes is not defined, or Pydantic cannot read it; or it is a
+            service, and workers could not join it.
     """
-    once = _Once(resource)
+    kind = _kind(resource)
+    if gives_service(resource, kind):
+        return joined(resource)
+    once = _Once(resource, kind)
     return once.kept if resource.kind.closes else once.done
 
 
 class _Once:
     """What one resource's factory makes, as one process shares it."""
 
-    def __init__(self, resource: Resource[Any]) -> None:
+    def __init__(self, resource: Resource[Any], kind: Any) -> None:  # noqa: ANN401 (any type)
         self.resource = resource
         self.name = resource.name
         self._key = _key(resource)
-        self._values: Values[Any] = Values(f"{resource.scope}-scoped `{self.name}`", _kind(resource), LARGEST_VALUE)
+        self._values: Values[Any] = Values(f"{resource.scope}-scoped `{self.name}`", kind, LARGEST_VALUE)
         self.open = opener(resource.factory, resource.kind, enter_in=in_own_thread, exit_in=in_own_thread)
 
     @asynccontextmanager
@@ -207,6 +214,8 @@ class _Once:
                 "return what others can make it from, as an address is, annotated (`-> bytes`, `-> Settings`); "
                 'what is no data is made of that in each worker, `@scoped("app")`'
             )
+            if isinstance(made, Service):
+                hint = f"annotate it, `-> {type(made).__name__}`, and each worker joins the service"
             raise type(error)(error.message, hint=hint) from error.__cause__
 
     def read(self, value: bytes) -> Any:  # noqa: ANN401 (any value)
