@@ -94,7 +94,7 @@ class Resource(Generic[T_co]):
 
     @property
     def is_done_once(self) -> bool:
-        """Whether it is made for all that share its scope: data by one process, a service of the host joined by each."""
+        """Whether it is made for all that share its scope: data by one process; a service is joined by each."""
         return is_shared(self.scope)
 
     def lacks(self, state: str | None) -> str:
