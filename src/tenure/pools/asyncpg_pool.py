@@ -1,0 +1,283 @@
+"""A pool of asyncpg connections in which no wait is without end."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from tenure.cancellation import uninterrupted
+from tenure.errors import AlreadyClosed
+from tenure.pools.asyncpg_connection import AWAY, Connection, Pin, pinned, pinning
+from tenure.pools.errors import PoolExhausted, Unreachable
+from tenure.pools.places import Places
+from tenure.pools.sites import site
+from tenure.pools.watch import Watch, tell
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from asyncpg.transaction import Transaction
+
+    from tenure.pools.places import Loan
+    from tenure.pools.settings import PoolSettings
+    from tenure.pools.sites import Site
+
+logger = logging.getLogger("tenure")
+
+CHECK = 1.0
+"""Seconds that a connection has to answer when it is checked before use."""
+_CONNECT = frozenset(inspect.signature(asyncpg.connect).parameters)
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """
+    A pool at one moment.
+
+    Attributes:
+        size: Most connections at once.
+        open: Connections that there are.
+        in_use: Those that are out.
+        waiting: Borrowers that wait for one.
+        refused: Borrowers so far that were told that none was free.
+        killed: Connections so far that had to be ended, as they could not be given back in time.
+        leaked: Connections so far that were out for longer than `leak_after`.
+    """
+
+    size: int
+    open: int
+    in_use: int
+    waiting: int
+    refused: int
+    killed: int
+    leaked: int
+
+
+class Pool:
+    """
+    A pool of asyncpg connections in which no wait is without end; made by `pool`, injected by ``Depends(database)``.
+
+    Belongs to one app, process and event loop.
+    """
+
+    def __init__(self, name: str, settings: PoolSettings, size: int) -> None:
+        self.name = name
+        self.settings = settings
+        options: dict[str, Any] = {
+            "min_size": min(settings.min_size, size),
+            "max_size": size,
+            "command_timeout": settings.command_timeout,
+            "timeout": settings.acquire_timeout,
+            **settings.options,
+        }
+        self.driver_pool: asyncpg.Pool = asyncpg.create_pool(settings.dsn, **options)
+        self._places = Places(name, size)
+        self._watch = Watch(self._places, self._probe, _end, settings.leak_after)
+        self._used: dict[int, float] = {}
+        self._loop = asyncio.get_running_loop()
+        self._told = self._loop.time() - 1
+        self._is_closed = False
+        self._killed = 0
+
+    @asynccontextmanager
+    async def borrow(self, *, timeout: float | None = None, separate: bool = False) -> AsyncGenerator[Connection]:
+        """
+        Hold one connection for a block, for what needs the same one throughout; it is borrowed at once.
+
+        Where one is held here already, by the request's transaction or a block around, it is that one. With `separate`
+        it is another: its transaction is none of theirs. That cannot deadlock, for it is refused where all who hold a
+        connection wait for another.
+
+        Args:
+            timeout: Seconds to wait; the pool's `acquire_timeout` unless given.
+            separate: Whether it must be a connection of its own.
+
+        Raises:
+            PoolExhausted: None was free in time.
+            NestedBorrow: All who hold one wait for another.
+            Unreachable: The server is away.
+        """
+        held = pinned(self)
+        if held is not None and not separate:
+            yield Connection(self, held)
+            return
+        async with pinning(Pin(self, within=held), site(), timeout) as pin:
+            yield Connection(self, pin)
+
+    @property
+    def stats(self) -> PoolStats:
+        """How the pool is doing."""
+        return PoolStats(
+            size=self._places.size,
+            open=self.driver_pool.get_size(),
+            in_use=len(self._places.loans),
+            waiting=self._places.waiting,
+            refused=self._places.refused,
+            killed=self._killed,
+            leaked=self._watch.reported,
+        )
+
+    def holders(self) -> list[str]:
+        """Say who holds a connection: since when, for which request, borrowed at which line; longest first."""
+        return self._places.held()
+
+    async def lend(self, site: Site, *, timeout: float | None = None, holding: Loan | None = None) -> Loan:
+        """Take a connection that works; `holding` is what the borrower has already."""
+        self._refuse_closed()
+        self._watch.check()
+        allowed = self.settings.acquire_timeout if timeout is None else timeout
+        until = self._loop.time() + allowed
+        try:
+            loan = await self._places.take(site, timeout=allowed, holding=holding)
+        except PoolExhausted as error:
+            self._log(error)
+            raise
+        try:
+            await self._connect(loan, until)
+        except BaseException:
+            self._places.give_back(loan)
+            raise
+        return loan
+
+    async def _connect(self, loan: Loan, until: float) -> None:
+        while True:
+            try:
+                async with asyncio.timeout_at(until) as loan.deadline:
+                    connection = await self.driver_pool.acquire()
+            except AWAY as error:
+                raise self.away(error) from error
+            except asyncpg.InterfaceError as error:
+                raise self._closed() if self._is_closed else self.away(error) from error
+            if await self._is_well(connection):
+                loan.connection = connection
+                return
+
+    async def _is_well(self, connection: Any) -> bool:  # noqa: ANN401 (asyncpg's connection)
+        """Check a connection that has been idle for long, or that was there when the server was silent."""
+        used = self._used.get(connection.get_server_pid())
+        if used is None or (self._loop.time() - used < self.settings.check_after and used >= self._watch.up_since):
+            return True
+        try:
+            await connection.fetchval("SELECT 1", timeout=CHECK)
+        except BaseException as error:
+            connection.terminate()
+            await uninterrupted(self._released(connection))
+            if isinstance(error, Exception):
+                return False
+            raise
+        return True
+
+    async def take_back(self, loan: Loan) -> None:
+        """Give a connection back; end it where that cannot be done in time."""
+        connection, loan.connection = loan.connection, None
+        pid = connection.get_server_pid() if not connection.is_closed() else None
+        try:
+            await self._released(connection)
+        finally:
+            if pid is not None:
+                self._note_use(pid)
+            self._places.give_back(loan)
+
+    async def _released(self, connection: Any) -> None:  # noqa: ANN401 (asyncpg's connection)
+        timeout = self.settings.release_timeout
+        try:
+            async with asyncio.timeout(timeout + CHECK):
+                await self.driver_pool.release(connection, timeout=timeout)
+        except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            connection.terminate()
+            self._killed += 1
+            logger.warning("a connection of pool %s could not be given back, and was ended: %r", self.name, error)
+
+    def _note_use(self, pid: int) -> None:
+        self._used.pop(pid, None)
+        self._used[pid] = self._loop.time()
+        if len(self._used) > 4 * self._places.size:
+            del self._used[next(iter(self._used))]
+
+    async def undo(self, loan: Loan, transaction: Transaction) -> None:
+        """Roll back, or end the connection where that cannot be done in time."""
+        if loan.connection.is_closed():
+            return
+        try:
+            async with asyncio.timeout(self.settings.release_timeout):
+                await transaction.rollback()
+        except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            loan.connection.terminate()
+            logger.warning("a transaction of pool %s was ended, as it could not roll back: %r", self.name, error)
+
+    def heard(self) -> None:
+        """Note that the server has answered."""
+        self._watch.heard()
+
+    def away(self, error: BaseException) -> Unreachable:
+        """Say that the server is away."""
+        if self._watch.is_down:
+            return self._watch.silent()
+        reason = str(error) or f"no answer in time ({type(error).__name__})"
+        return Unreachable(f"the server of pool `{self.name}` cannot be used: {reason}")
+
+    def _log(self, error: PoolExhausted) -> None:
+        now = self._loop.time()
+        if now - self._told >= 1:  # once a second: to say it for each would take the time that is missing
+            self._told = now
+            logger.error("%s", error, extra={"tenure_pool": self.name})
+
+    async def _probe(self) -> None:
+        options = {key: value for key, value in self.settings.options.items() if key in _CONNECT}
+        connection = await asyncpg.connect(self.settings.dsn, **options)
+        await connection.close()
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise self._closed()
+
+    def _closed(self) -> AlreadyClosed:
+        msg = f"pool `{self.name}` was used after its app had closed it"
+        return AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[Pool]:
+        """
+        Open the pool for a block, and look after it; what is out at its end is waited for a little, named and ended.
+
+        Raises:
+            Unreachable: The server cannot be used.
+        """
+        try:
+            await self.driver_pool
+        except (*AWAY, asyncpg.PostgresError) as error:
+            raise self.away(error) from error
+        watching = asyncio.create_task(self._watch.run(), name=f"tenure: watches pool {self.name}")
+        try:
+            yield self
+        finally:
+            self._is_closed = True
+            watching.cancel()
+            await uninterrupted(self._closing())
+
+    async def _closing(self) -> None:
+        await self._places.emptied(self.settings.release_timeout / 2)
+        for loan in self._places.loans:
+            tell(self.name, loan, self._loop.time())
+        if self._places.loans:
+            self.driver_pool.terminate()
+            return
+        try:
+            async with asyncio.timeout(self.settings.release_timeout):
+                await self.driver_pool.close()
+        except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            self.driver_pool.terminate()
+            logger.warning("pool %s could not be closed in good order, and was ended: %r", self.name, error)
+
+
+def _end(loan: Loan) -> None:
+    if loan.connection is not None:
+        loan.connection.terminate()
+    elif loan.deadline is not None:
+        loan.deadline.reschedule(asyncio.get_running_loop().time())

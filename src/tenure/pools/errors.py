@@ -1,0 +1,76 @@
+"""What a borrower is told; most of it FastAPI answers 503, as `application/problem+json` with `Retry-After`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from starlette.exceptions import HTTPException
+
+from tenure.errors import TenureError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RETRY_AFTER = 1
+"""Seconds after which a client that was refused is told to come back."""
+
+
+class PoolError(TenureError):
+    """The base of what a pool raises."""
+
+    code = "pool"
+
+
+class Unavailable(PoolError, HTTPException):
+    """
+    The base of what passes by itself: FastAPI answers it 503, unless an exception handler of the app's does.
+
+    The client is told `told` and nothing of how the service is built; what operators need is the error's own text.
+    """
+
+    code = "unavailable"
+    told: ClassVar[str] = "the service cannot answer at the moment"
+
+    def __init__(self, message: str, *, path: Sequence[str] = (), hint: str = "") -> None:
+        PoolError.__init__(self, message, path=path, hint=hint)
+        headers = {"Retry-After": str(RETRY_AFTER), "Content-Type": "application/problem+json"}
+        HTTPException.__init__(self, 503, self.told, headers)  # last, for the other has called it as well
+
+    __str__ = PoolError.__str__
+
+
+class PoolExhausted(Unavailable):
+    """Raised when all connections were out for as long as a borrower waits; its path names who holds them."""
+
+    code = "pool-exhausted"
+    told = "the service is too busy at the moment"
+
+
+class NestedBorrow(Unavailable):
+    """Raised when a borrower that holds a connection asks for another, and all who hold one wait for another too."""
+
+    code = "nested-borrow"
+    told = "the service is too busy at the moment"
+
+
+class Unreachable(Unavailable):
+    """
+    Raised when what the pool leads to does not answer, is away or restarts.
+
+    Where a commit was under way, it may have been done or not.
+    """
+
+    code = "unreachable"
+    told = "the database does not answer at the moment"
+
+
+class ConcurrentUse(PoolError):
+    """Raised when two tasks open transactions on one connection at once; its path names both places."""
+
+    code = "concurrent-use"
+
+
+class BudgetExceeded(PoolError):
+    """Raised at start when the connections that are allowed do not suffice for the workers that share them."""
+
+    code = "pool-budget"

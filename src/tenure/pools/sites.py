@@ -1,0 +1,72 @@
+"""Who holds what: the line of the program that asked, and the route on whose behalf a task runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tenure.calls import place
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterator
+    from types import FrameType
+
+Site: TypeAlias = "tuple[tuple[str, int, str], ...]"
+"""Frames of the program's own code, innermost first: file, line, function."""
+
+LIBRARIES = frozenset(
+    {"_asyncio", "anyio", "asyncio", "asyncpg", "contextlib", "fastapi", "sqlalchemy", "starlette", "tenure", "uvicorn"}
+)
+DEPTH = 6
+FRAMES = 60
+"""How many are looked at: what is farther away is the server's."""
+
+
+def site() -> Site:
+    """Give where the program asks for what the caller of this serves."""
+    found: list[tuple[str, int, str]] = []
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (the cheap way: `inspect` reads source files)
+    for _ in range(FRAMES):
+        if frame is None or len(found) == DEPTH:
+            break
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES:
+            code = frame.f_code
+            found.append((code.co_filename, frame.f_lineno, code.co_name))
+        frame = frame.f_back
+    return tuple(found)
+
+
+def shown(where: Site) -> str:
+    """Give ``file:line`` of the innermost frame."""
+    return place(*where[0][:2]) if where else "unknown"
+
+
+def traced(where: Site) -> str:
+    """Give all frames, as a traceback shows them, outermost first."""
+    return "\n".join(f"  {place(file, line)} in {function}" for file, line, function in reversed(where))
+
+
+def route_of(task: asyncio.Task[Any] | None) -> str:
+    """Give the request that a task serves, such as ``GET /users/{user_id}``, or the task's name if it serves none."""
+    if task is None:
+        return "no task"
+    told = task.get_name()
+    for frame in _frames(task):
+        scope = frame.f_locals.get("scope")
+        if isinstance(scope, dict) and scope.get("type") in {"http", "websocket"}:
+            route = scope.get("route")  # there from the router on, in whichever copy of the scope that has
+            told = f"{scope.get('method', 'WEBSOCKET')} {getattr(route, 'path', scope.get('path', ''))}"
+            if route is not None:
+                break
+    return told
+
+
+def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
+    """Give the frames of a suspended task, outermost first, as far as coroutines await one another."""
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        frame = getattr(waiting, "cr_frame", None)
+        if frame is not None:
+            yield frame
+        waiting = getattr(waiting, "cr_await", None)

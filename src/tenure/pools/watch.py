@@ -1,0 +1,142 @@
+"""What looks after a pool while it runs: connections that are out for too long, and a server that has gone silent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from tenure.pools.errors import Unreachable
+from tenure.pools.sites import route_of, traced
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tenure.pools.places import Loan, Places
+
+logger = logging.getLogger("tenure")
+
+LOOK = 0.25
+"""Seconds between two looks."""
+PATIENCE = 1.0
+"""Seconds without an answer to anyone after which the server is asked whether it is there."""
+ANSWER = 1.0
+"""Seconds that it has to answer."""
+ANSWER_WHEN_DOWN = 0.5
+"""The same once it has failed to, so that its return is seen soon."""
+STALL = 0.3
+"""Seconds by which the event loop may be late before a missing answer is put down to that, and asked for again."""
+
+
+class Watch:
+    """
+    Tells silence from slowness, and ends what waits for a server that is silent.
+
+    A statement may take long. When nobody has had an answer for a second, though connections are out, the server is
+    asked something that takes no time. If it says nothing, all who wait for it are ended, and from then on everyone is
+    refused at once until it answers again: for 2.5 seconds at most does anyone wait for a silent server.
+
+    Args:
+        places: Who has a connection.
+        probe: Asks the server anything, on a connection of its own, and returns when it has answered.
+        end: Ends a loan's connection, so that who waits for an answer on it waits no longer.
+        leak_after: Seconds after which a loan is reported, once, with its stack.
+    """
+
+    def __init__(
+        self, places: Places, probe: Callable[[], Awaitable[None]], end: Callable[[Loan], None], leak_after: float
+    ) -> None:
+        self._places = places
+        self._probe = probe
+        self._end = end
+        self._leak_after = leak_after
+        self._loop = asyncio.get_running_loop()
+        self.is_down = False
+        self.answered = self.up_since = self._loop.time()
+        self.reported = 0
+
+    def heard(self) -> None:
+        """Note that the server has answered someone."""
+        self.answered = self._loop.time()
+
+    def check(self) -> None:
+        """
+        Refuse to borrow while the server is known to be silent.
+
+        Raises:
+            Unreachable: It is.
+        """
+        if self.is_down:
+            raise self.silent()
+
+    def silent(self) -> Unreachable:
+        """Give the error that says so."""
+        return Unreachable(
+            f"the server of pool `{self._places.name}` is silent",
+            hint="see that it runs, and that the network lets its packets through; it is asked again all the time",
+        )
+
+    async def run(self) -> None:
+        """Look, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            self._report()
+            if self.is_down or self._is_doubtful():
+                await self._ask()
+
+    def _is_doubtful(self) -> bool:
+        now = self._loop.time()
+        return now - self.answered > PATIENCE and any(now - loan.since > PATIENCE for loan in self._places.loans)
+
+    async def _ask(self) -> None:
+        asked = self._loop.time()
+        allowed = ANSWER_WHEN_DOWN if self.is_down else ANSWER
+        try:
+            async with asyncio.timeout(allowed):
+                await self._probe()
+        except TimeoutError:
+            is_stalled = self._loop.time() - asked > allowed + STALL
+            if not self.is_down and not is_stalled and self.answered < asked:
+                self._went_silent()
+        except Exception:  # noqa: BLE001 (whatever it said, or whoever refused: nobody waits for that)
+            self._answers()
+        else:
+            self._answers()
+
+    def _answers(self) -> None:
+        self.heard()
+        if self.is_down:
+            self.is_down, self.up_since = False, self._loop.time()
+            logger.warning("the server of pool %s answers again", self._places.name)
+
+    def _went_silent(self) -> None:
+        self.is_down = True
+        loans = list(self._places.loans)
+        logger.error("the server of pool %s is silent: %d who wait for it are refused", self._places.name, len(loans))
+        for loan in loans:
+            self._end(loan)
+        self._places.refuse_waiters(self.silent())
+
+    def _report(self) -> None:
+        now = self._loop.time()
+        for loan in list(self._places.loans):
+            if not loan.is_reported and now - loan.since > self._leak_after:
+                loan.is_reported = True
+                self.reported += 1
+                tell(self._places.name, loan, now)
+
+
+def tell(name: str, loan: Loan, now: float) -> None:
+    """Report a loan that is out for too long, with its stack."""
+    logger.warning(
+        "a connection of pool %s is out for %.1f s, for %s; it was borrowed at\n%s",
+        name,
+        now - loan.since,
+        route_of(loan.task),
+        traced(loan.site),
+        extra=_fields(name, loan, now),
+    )
+
+
+def _fields(name: str, loan: Loan, now: float) -> dict[str, Any]:
+    return {"tenure_pool": name, "tenure_seconds": now - loan.since, "tenure_route": route_of(loan.task)}
