@@ -261,6 +261,20 @@ async def test_many_that_start_at_once_make_the_tables_once(dsn: str) -> None:  
             ]
 
 
+@pytest.mark.parametrize("isolation", ["read committed", "serializable"])
+async def test_many_that_find_the_tables_gone_make_them_once(dsn: str, isolation: str) -> None:  # noqa: F811
+    """When all is dropped under eight connections that know it, each of their calls is answered."""
+    strict = {"default_transaction_isolation": isolation}
+    async with (
+        asyncpg.create_pool(dsn, min_size=8, max_size=8, server_settings=strict) as pool,
+        PostgresEngine(deployment="test", pool=pool, deadline=PATIENCE) as engine,
+    ):
+        for turn in range(5):
+            locks = [engine.acquire(f"{turn}-{name}", holder="a", lease=HOUR) for name in range(8)]
+            assert len(set(await asyncio.gather(*locks)) - {None}) == 8
+            await ask(dsn, "DROP SCHEMA tenure CASCADE")
+
+
 async def test_the_tables_of_another_version_are_refused(dsn: str, engine: PostgresEngine) -> None:  # noqa: F811
     """A start says which version there is, and leaves it."""
     await ask(dsn, "UPDATE tenure.versions SET version = version + 1 WHERE tables = 'state'")

@@ -21,6 +21,13 @@ UNMADE = (UndefinedTableError, InvalidSchemaNameError)
 
 TURN: Final = int.from_bytes(b"tenure", "big")
 """The advisory lock under which tables are made."""
+IS_MISSING: Final = "SELECT NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'tenure')"
+"""
+Whether there is no schema.
+
+Not `to_regnamespace`: a session that has just missed the schema remembers that, and would not see that another has made
+it while this one waited for its turn.
+"""
 
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS tenure.versions (tables text PRIMARY KEY, version integer NOT NULL);
@@ -124,9 +131,9 @@ async def make_tables(session: Session) -> None:
     with suppress(*UNMADE):
         version = await session.fetchval(question)
     if version is None:
-        async with session.transaction():
+        async with session.transaction(isolation="read_committed"):  # what another made meanwhile is to be seen
             await session.execute("SELECT pg_advisory_xact_lock($1)", TURN)
-            if await session.fetchval("SELECT to_regnamespace('tenure') IS NULL"):
+            if await session.fetchval(IS_MISSING):
                 await session.execute("CREATE SCHEMA tenure")
             await session.execute(TABLES)
             version = await session.fetchval(question)

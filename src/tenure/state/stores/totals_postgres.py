@@ -18,7 +18,7 @@ from tenure.state.stores.totals import Standing, Totals
 try:
     import asyncpg
 
-    from tenure.state.stores.statements import TURN, UNMADE
+    from tenure.state.stores.statements import IS_MISSING, TURN, UNMADE
 except ModuleNotFoundError as error:
     _message = "counters that machines share in PostgreSQL need asyncpg, which is not installed"
     raise MissingExtra(_message, hint="pip install 'tenure[asyncpg]'") from error
@@ -180,7 +180,7 @@ async def _make_tables(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     if version is None:
         await connection.execute(_BEGIN)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", TURN)
-        if await connection.fetchval("SELECT to_regnamespace('tenure') IS NULL"):
+        if await connection.fetchval(IS_MISSING):
             await connection.execute("CREATE SCHEMA tenure")
         await connection.execute(TABLES)
         version = await connection.fetchval(_VERSION)
