@@ -1,0 +1,1 @@
+"""Acceptance tests: two machines, each a real server with four workers, and what happens to their shared state."""
