@@ -13,13 +13,13 @@ PLACE = Path(__file__).parent / "results.json"
 @dataclass
 class Ratio:
     """
-    A row of what requests cost.
+    A row of what requests, or calls of shared state, cost.
 
     Attributes:
         work: The work's id.
         title: What it is called.
         contender: Who did it.
-        microseconds: Per request, the median of the rounds' means.
+        microseconds: Per request or call, the median of the rounds' means.
         ratio: To `against` in the same round, the median of all rounds.
         low: The first quartile of the rounds' ratios.
         high: The third.
@@ -93,12 +93,14 @@ class Results:
         ratios: What requests cost.
         amounts: What else was measured.
         served: What `benchmarks.served` measured, as it gave it.
+        state: What calls of shared state cost.
     """
 
     about: dict[str, Any]
     ratios: list[Ratio] = field(default_factory=list)
     amounts: list[Amount] = field(default_factory=list)
     served: list[dict[str, Any]] = field(default_factory=list)
+    state: list[Ratio] = field(default_factory=list)
 
     def write(self, place: Path = PLACE) -> None:
         """Write it as JSON."""
@@ -113,4 +115,5 @@ class Results:
             ratios=[Ratio(**row) for row in content["ratios"]],
             amounts=[Amount(**row) for row in content["amounts"]],
             served=content["served"],
+            state=[Ratio(**row) for row in content.get("state", ())],
         )

@@ -69,10 +69,7 @@ class Timing:
     @property
     def quartiles(self) -> tuple[float, float]:
         """Between which a half of the rounds' ratios is."""
-        if len(self.ratios) < 2:  # noqa: PLR2004 (a quartile needs two)
-            return self.ratio, self.ratio
-        low, _, high = quantiles(self.ratios, n=4, method="inclusive")
-        return low, high
+        return quartiles(self.ratios or [1.0])
 
     @property
     def spread(self) -> float:
@@ -123,6 +120,14 @@ class Lane:
             if involuntary() == switches:
                 break
         return taken
+
+
+def quartiles(ratios: Sequence[float]) -> tuple[float, float]:
+    """Give between which a half of them is."""
+    if len(ratios) < 2:  # noqa: PLR2004 (a quartile needs two)
+        return ratios[0], ratios[0]
+    low, _, high = quantiles(ratios, n=4, method="inclusive")
+    return low, high
 
 
 def involuntary() -> int:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import uvloop
 from rich.table import Table
 
-from benchmarks import counting, memory, startup, tables, works
+from benchmarks import memory, startup, state, tables, works
 from benchmarks.contenders import BASELINE, FASTAPI, TENURE, contenders
 from benchmarks.latency import ratios
 from benchmarks.machine import about
 from benchmarks.picture import draw
 from benchmarks.results import Results
 from benchmarks.rounds import Effort
+from benchmarks.state import counting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,11 @@ EFFORTS = {
     "full": Effort(rounds=1_000, seconds=0.0025, limit=180),
 }
 MEMORY_REQUESTS = {"quick": 20_000, "default": 100_000, "full": 1_000_000}
+STATE = {
+    "quick": state.Plan(rounds=6, limit=1),
+    "default": state.Plan(rounds=100, limit=2.5),
+    "full": state.Plan(rounds=500, limit=15),
+}
 IMPORTS = {"quick": 3, "default": 15, "full": 30}
 PLANNINGS = {"quick": 1, "default": 3, "full": 5}
 
@@ -42,18 +48,21 @@ def everything(progress: Progress, mode: str) -> None:
     results.ratios = uvloop.run(ratios(works.WORKS, everyone, effort, progress.advance_to))
     for work in works.WORKS:
         show_ratios(progress, work, [row for row in results.ratios if row.work == work.id])
-    results.amounts = amounts(progress, mode)
+    progress.expect(None)
+    results.state = state.measure(progress.advance_to, STATE[mode])
+    show_lines(progress, tables.state_lines(results.state))
+    results.amounts = [*amounts(progress, mode), *counting.amounts(results.state)]
     show_amounts(progress, results.amounts)
     if find_spec("benchmarks.served"):
         from benchmarks import served  # noqa: PLC0415 (its load generator and servers are wanted here only)
 
         progress.expect(None)
         results.served = served.measure(progress.advance_to, quick=mode == "quick")
-        show_served(progress, results.served)
+        show_lines(progress, tables.served_lines(results.served))
     if mode == "quick":
         progress.say("Nothing is written: so few rounds are for trying things out.")
         return
-    results.about = about((package for each in everyone for package in each.packages), mode)
+    results.about = about([*state.PACKAGES, *(package for each in everyone for package in each.packages)], mode)
     results.write()
     tables.write(tables.tables_of(results))
     for place in (*draw(results), tables.PAGE):
@@ -63,12 +72,10 @@ def everything(progress: Progress, mode: str) -> None:
 def amounts(progress: Progress, mode: str) -> list[Amount]:
     """Measure what is not the time of a request; a new kind of row is one more line here."""
     everyone = contenders()
-    progress.expect(len(everyone) + 5)
+    progress.expect(len(everyone) + 4)
     rows = uvloop.run(memory.garbage(everyone, progress.advance_to))
     progress.advance_to("memory over many requests")
     rows += memory.flatness(MEMORY_REQUESTS[mode])
-    progress.advance_to("a count of the host")
-    rows += counting.counted()
     progress.advance_to("start-up")
     rows.append(asyncio.run(startup.independent()))
     progress.advance_to("import")
@@ -136,9 +143,9 @@ def show_amounts(progress: Progress, rows: Sequence[Amount]) -> None:
     progress.say(table)
 
 
-def show_served(progress: Progress, rows: Sequence[dict[str, object]]) -> None:
-    """Print what was measured over sockets."""
-    head, *lines = tables.served_lines(rows)
+def show_lines(progress: Progress, lines: Sequence[Sequence[str]]) -> None:
+    """Print a table of the page."""
+    head, *lines = lines
     table = Table(*head, box=None, padding=(0, 2, 0, 0))
     for line in lines:
         table.add_row(*(text.replace("**", "") for text in line))

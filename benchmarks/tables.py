@@ -48,6 +48,7 @@ def tables_of(results: Results) -> dict[str, str]:
         "bars": bars(results),
         "amounts": amounts(results.amounts),
         "served": served(results.served),
+        "state": state(results.state),
         "machine": machine(results),
     }
 
@@ -148,6 +149,37 @@ def served_lines(rows: Iterable[dict[str, object]]) -> list[list[str]]:
             ]
         )
     return lines
+
+
+def state(rows: Sequence[Ratio]) -> str:
+    """Say what calls of shared state cost."""
+    return table(state_lines(rows)) if rows else "Not measured in this run."
+
+
+def state_lines(rows: Iterable[Ratio]) -> list[list[str]]:
+    """Give the lines of that table, its head first; each work's title stands once."""
+    lines = [["what", "with", "takes", "ratio", "quartiles", ""]]
+    title = ""
+    for row in rows:
+        measured = [row.contender, duration(row.microseconds), digits(row.ratio)]
+        if row.contender == TENURE:
+            measured = [f"**{text}**" for text in measured]
+        spread = f"{digits(row.low)} to {digits(row.high)}" if row.against else ""
+        lines.append(["" if row.title == title else row.title, *measured, spread, row.note])
+        title = row.title
+    return lines
+
+
+def duration(microseconds: float) -> str:
+    """Say how long something takes."""
+    if microseconds < 1:
+        return f"{microseconds * 1000:.0f} ns"
+    return f"{microseconds:.1f} µs" if microseconds < 1000 else f"{microseconds / 1000:.1f} ms"  # noqa: PLR2004 (of each)
+
+
+def digits(ratio: float) -> str:
+    """Say a ratio with two decimals, and a small one with its first two digits."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"  # noqa: PLR2004 (what has two digits)
 
 
 def said(value: object, form: str) -> str:
