@@ -177,6 +177,14 @@ class Pin:
             _pinned.set(self._before)
 
 
+def is_gone(connection: PoolConnectionProxy) -> bool:
+    """Tell whether a connection has been ended, by either side."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # the driver's pool has taken it back when it ended
+        return True
+
+
 @asynccontextmanager
 async def answering(lender: Lender, connection: PoolConnectionProxy) -> AsyncGenerator[None]:
     """Note that the server answers, or say that it does not."""
@@ -185,7 +193,7 @@ async def answering(lender: Lender, connection: PoolConnectionProxy) -> AsyncGen
     except AWAY as error:
         raise lender.away(error) from error
     except asyncpg.InterfaceError as error:
-        if connection.is_closed():
+        if is_gone(connection):
             raise lender.away(error) from error
         raise
     except asyncpg.PostgresError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import asyncpg
 
 from tenure.cancellation import uninterrupted
 from tenure.errors import AlreadyClosed
-from tenure.pools.asyncpg_connection import AWAY, Connection, Pin, pinned, pinning
+from tenure.pools.asyncpg_connection import AWAY, Connection, Pin, is_gone, pinned, pinning
 from tenure.pools.errors import PoolExhausted, Unreachable
 from tenure.pools.places import Places
 from tenure.pools.sites import site
@@ -166,7 +166,7 @@ class Pool:
         try:
             await connection.fetchval("SELECT 1", timeout=CHECK)
         except BaseException as error:
-            connection.terminate()
+            _terminate(connection)
             await uninterrupted(self._released(connection))
             if isinstance(error, Exception):
                 return False
@@ -176,7 +176,7 @@ class Pool:
     async def take_back(self, loan: Loan) -> None:
         """Give a connection back; end it where that cannot be done in time."""
         connection, loan.connection = loan.connection, None
-        pid = connection.get_server_pid() if not connection.is_closed() else None
+        pid = None if is_gone(connection) else connection.get_server_pid()
         try:
             await self._released(connection)
         finally:
@@ -190,7 +190,7 @@ class Pool:
             async with asyncio.timeout(timeout + CHECK):
                 await self.driver_pool.release(connection, timeout=timeout)
         except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            connection.terminate()
+            _terminate(connection)
             self._killed += 1
             logger.warning("a connection of pool %s could not be given back, and was ended: %r", self.name, error)
 
@@ -202,13 +202,13 @@ class Pool:
 
     async def undo(self, loan: Loan, transaction: Transaction) -> None:
         """Roll back, or end the connection where that cannot be done in time."""
-        if loan.connection.is_closed():
+        if is_gone(loan.connection):
             return
         try:
             async with asyncio.timeout(self.settings.release_timeout):
                 await transaction.rollback()
         except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            loan.connection.terminate()
+            _terminate(loan.connection)
             logger.warning("a transaction of pool %s was ended, as it could not roll back: %r", self.name, error)
 
     def heard(self) -> None:
@@ -278,6 +278,11 @@ class Pool:
 
 def _end(loan: Loan) -> None:
     if loan.connection is not None:
-        loan.connection.terminate()
+        _terminate(loan.connection)
     elif loan.deadline is not None:
         loan.deadline.reschedule(asyncio.get_running_loop().time())
+
+
+def _terminate(connection: Any) -> None:  # noqa: ANN401 (asyncpg's connection)
+    with suppress(asyncpg.InterfaceError):  # the driver has ended it, and taken it back
+        connection.terminate()

@@ -1,0 +1,38 @@
+"""Running an app on a pool, for a test."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+
+from tenure import running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from fastapi import FastAPI
+
+    from tenure.pools.asyncpg import Pool, PoolResource
+
+SIZE = 5
+
+
+@asynccontextmanager
+async def served(app: FastAPI, database: PoolResource) -> AsyncIterator[tuple[httpx.AsyncClient, Pool]]:
+    """Run an app in this process; give a client of it, and its pool."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        running(app) as scope,
+        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
+    ):
+        yield client, await scope.get(database)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for a condition that has no event."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
