@@ -30,6 +30,13 @@ Every error that tenure raises, in one tree.
     ├── HostServiceError          host-service        a service of this host did not start or answer
     │   └── NoPostgres            no-postgres         no PostgreSQL was found
     ├── ModelRefused              model-refused       a model file that will not be loaded
+    ├── PoolError                 pool                (these are in `tenure.pools.errors`)
+    │   ├── Unavailable           unavailable         what passes by itself, and FastAPI answers 503
+    │   │   ├── PoolExhausted     pool-exhausted      no connection was free in time
+    │   │   ├── NestedBorrow      nested-borrow       all who hold a connection wait for another
+    │   │   └── Unreachable       unreachable         the server is away, restarts or does not answer
+    │   ├── ConcurrentUse         concurrent-use      two tasks have transactions on one connection
+    │   └── BudgetExceeded        pool-budget         fewer connections than workers, or more workers than said
     └── StateError
         ├── StateUnavailable      state-unavailable   where state is kept cannot be reached or written
         ├── StateMismatch         state-mismatch      what is kept there is another user's, version's or machine's

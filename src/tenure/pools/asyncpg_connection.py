@@ -122,19 +122,21 @@ class Pin:
                 path=[f"open at {shown(self._blocks[-1][1])}", f"opened at {shown(site)}"],
                 hint="let each task borrow its own, `async with pool.borrow(separate=True)`, or do one after the other",
             )
-        async with self.statement(site) as connection:
-            transaction = connection.transaction(**begin)
-            await transaction.start()
-        self._blocks.append((task, site))
+        block = (task, site)
+        self._blocks.append(block)
         try:
-            yield
-        except BaseException:
-            await uninterrupted(self._finish(transaction, site, keep=False))
-            raise
-        else:
-            await self._finish(transaction, site, keep=True)
+            async with self.statement(site) as connection:
+                transaction = connection.transaction(**begin)
+                await transaction.start()
+            try:
+                yield
+            except BaseException:
+                await uninterrupted(self._finish(transaction, site, keep=False))
+                raise
+            else:
+                await self._finish(transaction, site, keep=True)
         finally:
-            self._blocks.pop()
+            self._blocks.remove(block)
 
     async def _finish(self, transaction: Transaction, site: Site, *, keep: bool) -> None:
         if keep:
