@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tenure.lazy import names
 from tenure.lifespan import Scope, lifespan, override, running
 from tenure.resources import Resource, scoped
+from tenure.shutdown import ShuttingDown, shutting_down
 
 if TYPE_CHECKING:
     from tenure.state import MISSED, Cache, Counter, Lock, Missed, Topic
@@ -19,11 +20,13 @@ __all__ = [
     "Missed",
     "Resource",
     "Scope",
+    "ShuttingDown",
     "Topic",
     "lifespan",
     "override",
     "running",
     "scoped",
+    "shutting_down",
 ]
 
 __version__ = "0.1.0.dev0"

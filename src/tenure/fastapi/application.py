@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +16,7 @@ from tenure.factories import opener
 from tenure.fastapi import binding
 from tenure.fastapi.caller import caller_of
 from tenure.fastapi.discovery import Discovery
+from tenure.fastapi.draining import Drain
 from tenure.fastapi.inputs import uses_security_scopes
 from tenure.fastapi.instances import instance
 from tenure.fastapi.overrides import in_force, overrides_of
@@ -23,6 +25,7 @@ from tenure.graph import Need
 from tenure.lifetimes import Lifetime, opened_here
 from tenure.resources import Resource
 from tenure.scopes import is_shared, outlives_requests
+from tenure.shutdown import told_by
 from tenure.state.deployments import VARIABLE, deployed, deployment_name, state_url
 from tenure.threads import in_worker
 
@@ -46,7 +49,7 @@ class Application:
         PlanError: The graph cannot work; nothing has started.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a word of `lifespan`)
         self,
         app: FastAPI | None,
         *,
@@ -54,7 +57,11 @@ class Application:
         lifespan: Callable[..., Any] | None = None,
         deployment: str | None = None,
         state: str | None = None,
+        grace: float = 5,
     ) -> None:
+        if not 0 <= grace < math.inf:
+            msg = f"grace={grace} is no number of seconds"
+            raise DeclarationError(msg, hint="give requests a time to end in, `grace=5`, or none, `grace=0`")
         found = routes_of(app) if app is not None else Routes([], [])
         self._app = app
         self._mounted = found.mounted
@@ -74,6 +81,7 @@ class Application:
         self.graph.check(self._state)
         self._checked = frozenset(self.graph.nodes)
         self.lifetime = Lifetime(self.graph, _opening_of)
+        self.drain = Drain(app, grace)
         self._deployment = deployment_name(deployment) if deployment is not None else None
         self._refuse_to_guess()
         self.binding = binding.binding_for(self.lifetime, self._tenant) if app is not None else None
@@ -91,11 +99,18 @@ class Application:
 
         An error of the block comes first; what then fails to close as well is logged and noted on it.
         """
-        await self._start()
+        with self.drain.noticing():
+            with told_by(self.drain.shutting_down):
+                await self._start()
+            async with self._started_until_closed():
+                yield
+
+    @asynccontextmanager
+    async def _started_until_closed(self) -> AsyncGenerator[None]:
         apps = [self._app, *self._mounted] if self._app is not None else []
         belonging.register(apps, self)
         try:
-            with in_force(apps, self._discovery.stand_ins), binding.hooked(self.binding):
+            with in_force(apps, self._discovery.stand_ins), binding.hooked(self.binding), self.drain.told():
                 yield
         except BaseException as error:
             try:
