@@ -224,10 +224,13 @@ class Graph:
         )
 
     def _captives(self) -> Iterator[Finding]:
-        lifetimes = {node: {node.lifetime()} for node in self.nodes if node.resource is not None}
+        lifetimes: dict[Node, set[ScopeName | None]] = {
+            node: {node.resource.holds_as} for node in self.nodes if node.resource is not None
+        }
         needs = [*self.http_roots, *self.websocket_roots, *(need for user in self.nodes for need in user.needs)]
         for need in needs:  # how long a plain generator lives is said where it is taken
-            lifetimes.setdefault(need.node, set()).add(need.node.lifetime(need))
+            if need.node.resource is None:
+                lifetimes.setdefault(need.node, set()).add(need.node.lifetime(need))
         for node, scopes in lifetimes.items():
             for scope in SCOPES:
                 if scope in scopes and scope != "function":

@@ -72,7 +72,7 @@ def lifespan(
     *,
     also: Sequence[Resource[Any]] = (),
     deployment: str | None = None,
-    state: str | None = None,
+    state: str | Resource[Any] | None = None,
     grace: float = 5,
 ) -> Lifespan: ...
 def lifespan(
@@ -81,7 +81,7 @@ def lifespan(
     *,
     also: Sequence[Resource[Any]] = (),
     deployment: str | None = None,
-    state: str | None = None,
+    state: str | Resource[Any] | None = None,
     grace: float = 5,
 ) -> AbstractAsyncContextManager[State] | Lifespan:
     """
@@ -95,7 +95,8 @@ def lifespan(
     `deployment`, or the environment variable `TENURE_DEPLOYMENT`, names with whom the app shares what is host- or
     cluster-scoped: all workers that say the same name. Where neither does, the name is derived from the user, the
     project's folder and the app's title, and stands in the log; cluster-scoped state refuses to guess. `state`, or
-    `TENURE_STATE`, is the URL of the Valkey, Redis or PostgreSQL in which machines share state.
+    `TENURE_STATE`, is the URL of the Valkey, Redis or PostgreSQL in which machines share state;
+    or `state` is a pool of `tenure.pools.asyncpg`, whose database then keeps it, over the app's own connections.
 
     `grace` is how many seconds requests, streams and websockets may go on when the server is told to end, by SIGTERM or
     SIGINT; what follows then still fits into the 10 that Docker gives, if closes take no longer than 3. Those that take

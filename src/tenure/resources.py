@@ -97,6 +97,11 @@ class Resource(Generic[T_co]):
         """Whether it is made for all that share its scope: data by one process; a service is joined by each."""
         return is_shared(self.scope)
 
+    @property
+    def holds_as(self) -> ScopeName:
+        """The scope that says what it may hold: its own, unless each process makes one for itself."""
+        return self.scope
+
     def lacks(self, state: str | None) -> str:
         """Say what would serve its scope, when nothing does; `state` is the URL of the engine for shared state."""
         if self.scope in SERVED:

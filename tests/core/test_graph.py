@@ -551,7 +551,7 @@ def test_all_findings_are_in_one_report() -> None:
         "request-data",
         "wrong-connection",
     ]
-    assert report.message == "6 errors in 10 dependencies"
+    assert report.message == "6 errors in 11 dependencies"
     assert all(str(finding) in str(report) for finding in report.findings)
 
 

@@ -27,6 +27,7 @@ from tenure.resources import Resource
 from tenure.scopes import is_shared, outlives_requests
 from tenure.shutdown import told_by
 from tenure.state.deployments import VARIABLE, deployed, deployment_name, state_url
+from tenure.state.engines import address_by, state_address
 from tenure.threads import in_worker
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Application:
         also: Iterable[Resource[Any]] = (),
         lifespan: Callable[..., Any] | None = None,
         deployment: str | None = None,
-        state: str | None = None,
+        state: str | Resource[Any] | None = None,
         grace: float = 5,
     ) -> None:
         if not 0 <= grace < math.inf:
@@ -66,7 +67,10 @@ class Application:
         self._app = app
         self._mounted = found.mounted
         self._overrides = overrides_of(app, found.mounted) if app is not None else {}
-        self._discovery = Discovery(self._overrides)
+        overrides = dict(self._overrides)
+        if isinstance(state, Resource):
+            overrides[state_address] = address_by(state)
+        self._discovery = Discovery(overrides)
         self._discovery.add_routes(found.routes)
         for resource in also:
             if not isinstance(resource, Resource):
@@ -75,7 +79,7 @@ class Application:
             self._discovery.add(resource, "also=[…]")
         self._lifespan = self._discovery.add_lifespan(lifespan) if lifespan is not None else None
         self.graph = self._discovery.graph
-        self._state = state_url(state)
+        self._state = state.name if isinstance(state, Resource) else state_url(state)
         if self._state is not None:
             self._give_engine()
         self.graph.check(self._state)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from fastapi import Depends
 
 from tenure.errors import DeclarationError, StateUnavailable
-from tenure.state.deployments import current_deployment, current_state
-from tenure.state.engines import EngineResource
+from tenure.state.deployments import current_deployment
+from tenure.state.engines import EngineResource, state_address
 from tenure.state.handles import Handle
 from tenure.state.stores import NAME_BYTES
 from tenure.state.stores.memory import MemoryNumber
@@ -46,11 +46,11 @@ class Number(Protocol):
         ...
 
 
-async def _published() -> AsyncIterator[ClusterCounts]:
+async def _published(address: Any = Depends(state_address)) -> AsyncIterator[ClusterCounts]:  # noqa: ANN401, B008 (FastAPI's way)
     """Share counts with other machines, where the app's settings say."""
     from tenure.state.stores.publisher import cluster_counts  # noqa: PLC0415 (what others need not load)
 
-    async with cluster_counts(current_state() or "", current_deployment()) as counts:
+    async with cluster_counts(address.url, current_deployment()) as counts:
         yield counts
 
 

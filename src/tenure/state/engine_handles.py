@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from fastapi import Depends
 
 from tenure.errors import DeclarationError, MissingExtra
-from tenure.state.deployments import current_deployment, current_state
-from tenure.state.engines import EngineResource
+from tenure.state.deployments import current_deployment
+from tenure.state.engines import EngineResource, state_address
 from tenure.state.handles import Handle
 from tenure.state.stores.memory_engine import MemoryEngine
 from tenure.threads import in_worker
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tenure.resources import Resource
     from tenure.scopes import ScopeName
-    from tenure.state.engines import Engine
+    from tenure.state.engines import Address, Engine
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -46,12 +46,14 @@ async def _embedded() -> AsyncIterator[Engine]:
         yield engine
 
 
-async def _by_url() -> AsyncIterator[Engine]:
+async def _by_url(address: Any = Depends(state_address)) -> AsyncIterator[Engine]:  # noqa: ANN401, B008 (FastAPI's way)
     """Keep the state that machines share, where the app's settings say."""
-    url = current_state() or ""
-    engine_of = _postgres if url.startswith("postgres") else _valkey
-    async with engine_of(url, current_deployment()) as engine:
-        yield engine
+    if address.url.startswith("postgres"):
+        engine = _postgres(address, current_deployment())
+    else:
+        engine = _valkey(address.url, current_deployment())
+    async with engine as entered:
+        yield entered
 
 
 def _valkey(url: str, deployment: str) -> AbstractAsyncContextManager[Engine]:
@@ -60,10 +62,10 @@ def _valkey(url: str, deployment: str) -> AbstractAsyncContextManager[Engine]:
     return ValkeyEngine(url, deployment=deployment)
 
 
-def _postgres(url: str, deployment: str) -> AbstractAsyncContextManager[Engine]:
+def _postgres(address: Address, deployment: str) -> AbstractAsyncContextManager[Engine]:
     with _installed("pip install 'tenure[asyncpg]'"):
         from tenure.state.stores.postgres import PostgresEngine  # noqa: PLC0415
-    return PostgresEngine(url, deployment=deployment)
+    return PostgresEngine(address.url, deployment=deployment, pool=address.pool)
 
 
 @contextmanager

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from fastapi import Depends
+
+from tenure.errors import DeclarationError
 from tenure.resources import Resource
+from tenure.state.deployments import current_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
+
+    from tenure.scopes import ScopeName
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -110,7 +117,46 @@ class EngineResource(Resource[T_co]):
         """Not: each process has an engine of its own on what is shared."""
         return False
 
+    @property
+    def holds_as(self) -> ScopeName:
+        """As what lives in a process, which it does: it may be made of the app's pool."""
+        return "app"
+
     def lacks(self, state: str | None) -> str:
         """Say nothing."""
         del state
         return ""
+
+
+@dataclass(frozen=True)
+class Address:
+    """
+    Where machines share state.
+
+    Attributes:
+        url: The engine's address, with its password.
+        pool: The app's own `asyncpg.Pool` on it, if calls are to go through that.
+    """
+
+    url: str = field(repr=False)
+    pool: Any = None
+
+
+async def _address() -> Address:
+    return Address(current_state() or "")
+
+
+state_address: Resource[Address] = EngineResource(_address, scope="cluster", name="state's address")
+
+
+def address_by(pool: Resource[Any]) -> Resource[Address]:
+    """Give what stands in for `state_address` where state is kept by way of a pool of the app's."""
+
+    async def by_pool(pool: Any = Depends(pool)) -> Address:  # noqa: ANN401, B008 (FastAPI's way)
+        try:
+            return Address(pool.settings.dsn, pool.driver_pool)
+        except AttributeError:
+            msg = f"state is to be kept by way of {type(pool).__name__}, which is no pool of tenure's"
+            raise DeclarationError(msg, hint="declare it by `tenure.pools.asyncpg.pool`, or give an address") from None
+
+    return EngineResource(by_pool, scope="cluster", name="state's address", location=pool.location)
