@@ -10,6 +10,7 @@ from tenure.resources import Resource, scoped
 from tenure.shutdown import ShuttingDown, shutting_down
 
 if TYPE_CHECKING:
+    from tenure.fastapi.leaving import cancel_on_disconnect
     from tenure.state import MISSED, Cache, Counter, Lock, Missed, Topic
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Scope",
     "ShuttingDown",
     "Topic",
+    "cancel_on_disconnect",
     "lifespan",
     "override",
     "running",
@@ -32,5 +34,9 @@ __all__ = [
 __version__ = "0.1.0.dev0"
 
 __getattr__ = names(
-    __name__, dict.fromkeys(["MISSED", "Cache", "Counter", "Lock", "Missed", "Topic"], f"{__name__}.state")
+    __name__,
+    {
+        "cancel_on_disconnect": f"{__name__}.fastapi.leaving",
+        **dict.fromkeys(["MISSED", "Cache", "Counter", "Lock", "Missed", "Topic"], f"{__name__}.state"),
+    },
 )

@@ -41,3 +41,14 @@ def in_cancel_scope() -> bool:
     except (AttributeError, TypeError):  # an anyio that keeps them elsewhere, or no task
         return True
     return state is not None and state.cancel_scope is not None
+
+
+def is_shielded(task: asyncio.Task[Any], outermost: CancelScope) -> bool:
+    """Tell whether `outermost`, or a scope within it, shields what a task runs; where that cannot be told, it is so."""
+    try:
+        scope = sys.modules["anyio._backends._asyncio"]._task_states[task].cancel_scope  # noqa: SLF001 (as above)
+        while scope is not outermost and not scope.shield:
+            scope = scope._parent_scope  # noqa: SLF001 (as above)
+        return bool(scope.shield)
+    except (AttributeError, KeyError, TypeError):
+        return True

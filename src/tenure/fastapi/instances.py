@@ -60,7 +60,7 @@ async def instance(  # noqa: PLR0913 (each says how it is asked for)
 
     `is_alone` says that nothing but resources is opened for the request, so that only they need a cancel scope.
     """
-    stack = _stack(connection, REQUEST_STACK, resource)
+    stack = exit_stack(connection, REQUEST_STACK, resource.name)
     made_so_far = connection.scope.get(INSTANCES)
     # A middleware may send one ASGI scope through the app twice; what the first pass closed must not serve the second.
     if made_so_far is None or made_so_far.stack is not stack:
@@ -72,7 +72,7 @@ async def instance(  # noqa: PLR0913 (each says how it is asked for)
         context = resource.context(**inputs)
         value = await context.__aenter__()
         if resource.scope == "function":
-            stack = _stack(connection, FUNCTION_STACK, resource)
+            stack = exit_stack(connection, FUNCTION_STACK, resource.name)
         stack.push_async_exit(context if cleanup is None else _ClosedInPeace(context, cleanup))
     else:
         value = await made(resource.factory, resource.kind, inputs)
@@ -80,12 +80,37 @@ async def instance(  # noqa: PLR0913 (each says how it is asked for)
     return value
 
 
-def _stack(connection: HTTPConnection, name: str, resource: Resource[Any]) -> AsyncExitStack:
-    stack = connection.scope.get(name)
+def exit_stack(connection: HTTPConnection, key: str, dependency: str) -> AsyncExitStack:
+    """
+    Give one of a request's exit stacks, for what a dependency opens.
+
+    Raises:
+        UnsupportedFastAPI: There is none where it is known to be.
+    """
+    stack = connection.scope.get(key)
     if not isinstance(stack, AsyncExitStack):
-        msg = f"`{resource.name}` has nowhere to be closed: this FastAPI keeps no exit stack at `{name}`"
+        msg = f"`{dependency}` has nowhere to be closed: this FastAPI keeps no exit stack at `{key}`"
         raise UnsupportedFastAPI(msg, hint="use a version of FastAPI that this version of tenure is tested with")
     return stack
+
+
+def closed_in_peace(connection: HTTPConnection, dependency: str) -> CancelScope:
+    """
+    Have all that is opened from now on for a request closed in peace, for a dependency that may cancel the request.
+
+    Returns:
+        The scope that shields while something is closed.
+
+    Raises:
+        UnsupportedFastAPI: As `exit_stack`.
+    """
+    stack = exit_stack(connection, REQUEST_STACK, dependency)
+    instances = connection.scope.get(INSTANCES)
+    if instances is None or instances.stack is not stack:
+        instances = connection.scope[INSTANCES] = Instances(stack)
+    instances.is_settled = True
+    instances.cleanup = scope = _cleanup_scope(connection, stack)
+    return scope
 
 
 def _settle(instances: Instances, connection: HTTPConnection, is_alone: bool) -> CancelScope | None:  # noqa: FBT001
@@ -96,13 +121,16 @@ def _settle(instances: Instances, connection: HTTPConnection, is_alone: bool) ->
     there. It shields from scopes around it, so where there is none it is left out: it takes longer than all the rest.
     """
     instances.is_settled = True
+    if not is_alone or in_cancel_scope():
+        instances.cleanup = _cleanup_scope(connection, instances.stack)
+    return instances.cleanup
+
+
+def _cleanup_scope(connection: HTTPConnection, stack: AsyncExitStack) -> CancelScope:
     scopes: dict[AsyncExitStack, CancelScope] = connection.scope.setdefault(CLEANUP_SCOPES, {})
-    if is_alone and not in_cancel_scope():
-        return None
-    scope = scopes.get(instances.stack)
+    scope = scopes.get(stack)
     if scope is None:
-        scope = scopes[instances.stack] = instances.stack.enter_context(CancelScope())
-    instances.cleanup = scope
+        scope = scopes[stack] = stack.enter_context(CancelScope())
     return scope
 
 
