@@ -58,9 +58,11 @@ def database(server: EmbeddedPostgres) -> str:
 @pytest.fixture(scope="package")
 async def scope(server: EmbeddedPostgres) -> AsyncIterator[Scope]:
     """Run the app, for these tests alone: what FastAPI is like while none runs is tested elsewhere."""
-    with pytest.MonkeyPatch.context() as patch:
+    with reachable_folder() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROSTER_DSN", new_database(server))
-        patch.setenv("ROSTER_POOL_TIMEOUT", "2")
+        patch.setenv("ROSTER_POOL_TIMEOUT", "3")
+        folder.chmod(0o700)
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))  # who runs roster in this project beside the tests shares nothing
         async with running(app) as scope:
             yield scope
 

@@ -31,6 +31,7 @@ SERVERS = {
     "fastapi-dev": "fastapi dev --port {port}",
     "fastapi-run": "fastapi run --host 127.0.0.1 --port {port}",
     "uvicorn": "uvicorn roster.main:app --port {port}",
+    "uvicorn-workers": "uvicorn roster.main:app --port {port} --workers 2 --timeout-graceful-shutdown 3",
     "granian": "granian --interface asgi --port {port} roster.main:app",
     "gunicorn": "gunicorn -k uvicorn_worker.UvicornWorker --bind 127.0.0.1:{port} roster.main:app",
 }
@@ -64,11 +65,13 @@ class Service:
     def __enter__(self) -> Self:
         program, *arguments = SERVERS[self._server].format(port=self.port).split()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ROSTER_", "TENURE_"))}
+        shared = self.folder / "shared"  # with those of this folder, and nobody else
+        shared.mkdir(mode=0o700, exist_ok=True)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [PROGRAMS / program, *arguments],
                 cwd=PROJECT if program == "fastapi" else self.folder,  # where its entry point is written down
-                env={**inherited, **self._settings},
+                env={**inherited, "XDG_RUNTIME_DIR": str(shared), **self._settings},
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
@@ -99,6 +102,15 @@ class Service:
                 return self
         pytest.fail(f"it did not answer:\n{self.errors}")
 
+    def until_logged(self, text: str, times: int = 1) -> Self:
+        """Wait until it has logged a text so many times."""
+        deadline = time.monotonic() + DEADLINE
+        while self.errors.count(text) < times:
+            if time.monotonic() > deadline:
+                pytest.fail(f"it did not log {text!r} {times} times:\n{self.errors}")
+            time.sleep(0.05)
+        return self
+
     def until_ended(self) -> int:
         """Wait until it has ended by itself, and give its status."""
         try:
@@ -108,9 +120,9 @@ class Service:
             self._process.wait()
             pytest.fail(f"it did not end:\n{self.errors}")
 
-    def stop(self) -> int:
-        """End it as an init system does, and give its status."""
-        self._process.send_signal(signal.SIGTERM)
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> int:
+        """End it as an init system does, or as said, and give its status."""
+        self._process.send_signal(by)
         return self.until_ended()
 
 

@@ -30,7 +30,7 @@ EXAMPLES = 100
 
 def test_no_request_meets_an_undocumented_answer(tmp_path: Path, database: str) -> None:
     """Whatever is sent, in whatever order: no 5xx, and status, content type and body as the document says."""
-    with Service(tmp_path, ROSTER_DSN=database) as service:
+    with Service(tmp_path, ROSTER_DSN=database, ROSTER_WRITES_PER_MINUTE="1000000") as service:
         service.until_ready()
         schemathesis = subprocess.run(
             [
@@ -38,6 +38,7 @@ def test_no_request_meets_an_undocumented_answer(tmp_path: Path, database: str) 
                 "--no-color",
                 "run",
                 f"{service.url}/openapi.json",
+                "--exclude-path=/stats/live",  # which has no end
                 f"--checks={','.join(CHECKS)}",
                 f"--max-examples={EXAMPLES}",
                 "--generation-deterministic",

@@ -12,6 +12,7 @@ import httpx
 import psycopg
 import pytest
 
+from tests.roster.conftest import new_database
 from tests.roster.service import Service
 
 if TYPE_CHECKING:
@@ -49,6 +50,38 @@ def test_two_start_at_once_on_an_empty_database(tmp_path: Path, database: str) -
         found = connection.execute("SELECT count(*), count(embedding), count(DISTINCT embedding_version) FROM users")
         assert found.fetchone() == (200, 200, 1)
     assert not (tmp_path / ".var").exists()
+
+
+def test_of_four_workers_one_migrates(tmp_path: Path, database: str) -> None:
+    """Four workers of one server make the schema of an empty database once, and the others do not even try."""
+    with Service(tmp_path, WEB_CONCURRENCY="4", ROSTER_DSN=database, ROSTER_SEED="false") as service:
+        service.until_logged("Application startup complete.", times=4)
+        assert service.errors.count("schema upgraded") == 1
+        assert "schema is up to date" not in service.errors
+
+
+def test_a_worker_with_another_database_is_refused(tmp_path: Path, server: EmbeddedPostgres, database: str) -> None:
+    """It would share what was found in the first one's: it is told so, and what to do, and nothing secret is shared."""
+    theirs = database.replace("postgres@", "postgres:secret@")
+    with Service(tmp_path, ROSTER_DSN=theirs, ROSTER_SEED="false") as first:
+        first.until_ready()
+        kept = [path.read_bytes() for path in (tmp_path / "shared").rglob("*.value")]
+        assert any(b"roster_" in value for value in kept)
+        assert not any(b"secret" in value for value in kept)
+
+        # All at once: the same database by another address, another one in a deployment of its own, and another one.
+        other = server.dsn().replace("postgres@", "postgres:secret@")
+        with (
+            Service(tmp_path, ROSTER_DSN=database, ROSTER_SEED="false") as same,
+            Service(tmp_path, ROSTER_DSN=new_database(server), TENURE_DEPLOYMENT="other", ROSTER_SEED="false") as apart,
+        ):
+            errors = fails(Service(tmp_path, ROSTER_DSN=other, ROSTER_SEED="false"))
+            same.until_ready()
+            apart.until_ready()
+        assert (
+            "this worker would use the database `postgres` at a unix socket, and those that run use `roster_" in errors
+        )
+        assert "give it their ROSTER_DSN and ROSTER_DATA, or a TENURE_DEPLOYMENT of its own" in errors
 
 
 def fails(service: Service) -> str:

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from roster.database import pool
+from roster.embedder import Embedder
 from roster.model import embeddings, model
+from roster.revisions import revisions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from httpx import AsyncClient, Response
 
     from tenure import Scope
@@ -217,6 +221,25 @@ async def test_a_search_is_bounded(client: AsyncClient, query: str, place: str) 
     assert list(refused(await client.get(f"/users/search?{query}"), 422)["errors"]) == [place]
 
 
+async def test_what_was_found_is_not_looked_for_again(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question is embedded once for all who ask it, at the same time or later; another limit is another question."""
+    embedded: list[str] = []
+    real = Embedder.__call__
+
+    async def embed(embedder: Embedder, texts: Sequence[str]) -> list[list[float]]:
+        embedded.extend(texts)
+        return await real(embedder, texts)
+
+    monkeypatch.setattr(Embedder, "__call__", embed)
+    asked: dict[str, str | int] = {"q": "who was asked for before", "limit": 2}
+    answers = await asyncio.gather(*(client.get("/users/search", params=asked) for _ in range(5)))
+    answers.append(await client.get("/users/search", params=asked))
+    assert {answer.text for answer in answers} == {answers[0].text}
+    assert len(answers[0].json()) == 2
+    assert embedded == [asked["q"]]
+    assert len((await client.get("/users/search", params={**asked, "limit": 3})).json()) == 3
+
+
 async def test_embeddings_of_another_model_are_made_anew(client: AsyncClient, scope: Scope) -> None:
     """Bios whose embedding another version made are not compared, and are embedded again at start."""
     connections = await scope.get(pool)
@@ -224,7 +247,7 @@ async def test_embeddings_of_another_model_are_made_anew(client: AsyncClient, sc
     await connections.execute("UPDATE users SET embedding = '{1}', embedding_version = 'old'")
     search = "/users/search?q=anyone&limit=10"
     assert (await client.get(search)).json() == []
-    await embeddings.factory(connections, current)
+    await embeddings.factory(connections, current, await scope.get(revisions))
     versions = await connections.fetch("SELECT DISTINCT embedding_version FROM users")
     assert [row["embedding_version"] for row in versions] == [current.version]
     assert len((await client.get(search)).json()) == 10

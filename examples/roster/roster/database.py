@@ -1,16 +1,22 @@
-"""PostgreSQL: its address, its schema, the pool that requests share, and the connection that each of them borrows."""
+"""
+PostgreSQL: its address, its schema, the pool that requests share, and the connection that each of them borrows.
+
+The server and its schema are the machine's: `host`. The pool is one worker's: `app`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Annotated
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from fastapi import Depends, HTTPException, status
 
-from roster.migrations import upgrade
-from roster.settings import CurrentSettings, origin
+from roster.migrations import NEWEST, upgrade
+from roster.settings import CurrentSettings, ReadSettings, Settings, origin
 from tenure import scoped
 from tenure.host.postgres import EmbeddedPostgres
 
@@ -27,22 +33,88 @@ class UnusableDatabase(Exception):
     """Raised at start when the database that the settings name cannot be used; the message holds the cure."""
 
 
-@scoped("app", start_timeout=60)
-async def server(settings: CurrentSettings) -> AsyncIterator[str]:
-    """Give the address of the database that is set, else of a PostgreSQL that this machine's workers share."""
+class OtherDatabase(Exception):
+    """Raised at start when this worker's database is not that of the workers which it would share state with."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """
+    Which database it is; that is no secret, and all workers may know it.
+
+    Attributes:
+        name: What its server calls it.
+        place: Where its server listens, as that sees it.
+        identity: The same for whoever reaches the same schema of the same database, by whatever address.
+    """
+
+    name: str
+    place: str
+    identity: str
+
+    def __str__(self) -> str:
+        return f"`{self.name}` at {self.place}"
+
+
+LOOK = """
+SELECT
+    current_database() AS name,
+    coalesce(host(inet_server_addr()) || ':' || inet_server_port(), 'a unix socket') AS place,
+    concat_ws('/', system_identifier, pg_database.oid, current_schema()) AS identity
+FROM pg_control_system(), pg_database
+WHERE datname = current_database()
+"""
+
+
+@scoped("host", start_timeout=60)
+def server(settings: ReadSettings) -> EmbeddedPostgres | None:
+    """Share a PostgreSQL with the other workers of this machine, unless the settings name a database."""
+    return EmbeddedPostgres(settings.data) if settings.dsn is None else None
+
+
+Server = Annotated[EmbeddedPostgres | None, Depends(server)]
+
+
+@scoped("host")
+async def database(server: Server, settings: ReadSettings) -> Database:
+    """Look once for all workers which database they use."""
+    return await _look(server, settings)
+
+
+# Named by the version: a worker of a newer program, started while older ones run, has another thing to do once.
+@scoped("host", name=f"migrated-{NEWEST}", start_timeout=120)
+def migrated(database: Annotated[Database, Depends(database)], server: Server, settings: ReadSettings) -> Database:
+    """Bring the schema up to date, once however many workers start, and tell which database has it."""
+    upgrade(_dsn(server, settings), seed=settings.seed)
+    return database
+
+
+@scoped("app")
+async def address(migrated: Annotated[Database, Depends(migrated)], server: Server, settings: CurrentSettings) -> str:
+    """Give the address of the database, once it is sure that this worker has the one that was migrated."""
+    mine = await _look(server, settings)
+    if mine.identity != migrated.identity:
+        message = (
+            f"this worker would use the database {mine}, and those that run use {migrated}; "
+            "they would share counts, limits and what a search has found: "
+            "give it their ROSTER_DSN and ROSTER_DATA, or a TENURE_DEPLOYMENT of its own"
+        )
+        raise OtherDatabase(message)
+    return _dsn(server, settings)
+
+
+def _dsn(server: EmbeddedPostgres | None, settings: Settings) -> str:
     if settings.dsn is not None:
-        dsn = settings.dsn.get_secret_value()
-        await _try(dsn)
-        yield dsn
-    else:
-        async with EmbeddedPostgres(settings.data) as embedded:
-            yield embedded.dsn()
+        return settings.dsn.get_secret_value()
+    return server.dsn() if server is not None else ""
 
 
-async def _try(dsn: str) -> None:
+async def _look(server: EmbeddedPostgres | None, settings: Settings) -> Database:
     try:
-        connection = await asyncpg.connect(dsn, timeout=10)
+        connection = await asyncpg.connect(_dsn(server, settings), timeout=10)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if settings.dsn is None:
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         where = origin("ROSTER_DSN")
         message = (
@@ -51,18 +123,15 @@ async def _try(dsn: str) -> None:
             "or remove it and roster runs a PostgreSQL of its own"
         )
         raise UnusableDatabase(message) from None
-    await connection.close()
-
-
-@scoped("app", start_timeout=120)
-def migrated(dsn: Annotated[str, Depends(server)], settings: CurrentSettings) -> str:
-    """Bring the schema up to date, once however many workers start, and give the address on."""
-    upgrade(dsn, seed=settings.seed)
-    return dsn
+    try:
+        [row] = await connection.fetch(LOOK)
+        return Database(row["name"], row["place"], row["identity"])
+    finally:
+        await connection.close()
 
 
 @scoped("app")
-async def pool(dsn: Annotated[str, Depends(migrated)], settings: CurrentSettings) -> AsyncIterator[asyncpg.Pool]:
+async def pool(dsn: Annotated[str, Depends(address)], settings: CurrentSettings) -> AsyncIterator[asyncpg.Pool]:
     """Hold the connections that all requests of this worker share."""
     async with asyncpg.create_pool(
         dsn,
@@ -78,15 +147,27 @@ async def pool(dsn: Annotated[str, Depends(migrated)], settings: CurrentSettings
 Pool = Annotated[asyncpg.Pool, Depends(pool)]
 
 
-@scoped("function")
-async def connection(pool: Pool, settings: CurrentSettings) -> AsyncIterator[PoolConnectionProxy]:
-    """Borrow a connection for one call of a handler; it is back in the pool before the first byte of the answer."""
+@asynccontextmanager
+async def borrowed(pool: asyncpg.Pool, settings: Settings) -> AsyncGenerator[PoolConnectionProxy]:
+    """
+    Borrow a connection for a block.
+
+    Raises:
+        HTTPException: 503, for the database, or a connection to it, was not to be had in time.
+    """
     try:
-        async with pool.acquire(timeout=settings.pool_timeout) as borrowed:
-            yield borrowed
+        async with pool.acquire(timeout=settings.pool_timeout) as connection:
+            yield connection
     except UNAVAILABLE as error:
         detail = "the database does not answer at the moment"
         raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": "1"}) from error
+
+
+@scoped("function")
+async def connection(pool: Pool, settings: CurrentSettings) -> AsyncIterator[PoolConnectionProxy]:
+    """Borrow a connection for one call of a handler; it is back in the pool before the first byte of the answer."""
+    async with borrowed(pool, settings) as connection:
+        yield connection
 
 
 Connection = Annotated[PoolConnectionProxy, Depends(connection)]

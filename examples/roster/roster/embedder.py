@@ -16,7 +16,7 @@ from tenure.errors import AlreadyClosed
 from tenure.models import ModelFile
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
 MAX_TEXTS = 256
 """The most texts that one call takes."""
@@ -54,7 +54,7 @@ class Embedder:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, workers: int = 1) -> AsyncIterator[Self]:
+    async def open(cls, workers: int = 1) -> AsyncGenerator[Self]:
         """
         Load the model and run it once, off the event loop; what still runs when it is closed runs to its end.
 
@@ -96,7 +96,7 @@ class Embedder:
 
 
 @asynccontextmanager
-async def _threads(workers: int) -> AsyncIterator[ThreadPoolExecutor]:
+async def _threads(workers: int) -> AsyncGenerator[ThreadPoolExecutor]:
     threads = ThreadPoolExecutor(workers, thread_name_prefix="embedder")
     try:
         yield threads

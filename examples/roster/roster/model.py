@@ -10,6 +10,8 @@ from fastapi import Depends
 from roster.database import Pool
 from roster.embedder import Embedder
 from roster.migrations import LOCK
+from roster.repository import Embedding
+from roster.revisions import CurrentRevisions
 from tenure import scoped
 
 BATCH = 32
@@ -26,11 +28,17 @@ async def model() -> AsyncIterator[Embedder]:
 Model = Annotated[Embedder, Depends(model)]
 
 
+async def embed(text: str, model: Embedder) -> Embedding:
+    """Give what a text means."""
+    [vector] = await model([text])
+    return Embedding(vector, model.version)
+
+
 @scoped("app", start_timeout=600)
-async def embeddings(pool: Pool, model: Model) -> None:
+async def embeddings(pool: Pool, model: Model, revisions: CurrentRevisions) -> None:
     """Embed every bio that has no embedding of this model's version, batch by batch, in turn with other workers."""
     while await _embed_batch(pool, model):
-        pass
+        revisions.end()
 
 
 async def _embed_batch(pool: Pool, model: Model) -> int:

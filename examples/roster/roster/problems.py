@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from roster.repository import UsernameTaken
+from tenure.errors import LoadTimeout, StateUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,10 +32,20 @@ class Problem(BaseModel):
     ] = {}
 
 
+RETRY_AFTER = {
+    "headers": {"Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}}
+}
+TRY_AGAIN = {status.HTTP_429_TOO_MANY_REQUESTS, status.HTTP_503_SERVICE_UNAVAILABLE}
+"""The answers that say when to come again."""
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe error answers for OpenAPI, as a route's `responses` takes them."""
     content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
-    return {code: {"description": HTTPStatus(code).phrase, "content": content} for code in statuses}
+    return {
+        code: {"description": HTTPStatus(code).phrase, "content": content, **(RETRY_AFTER if code in TRY_AGAIN else {})}
+        for code in statuses
+    }
 
 
 def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
@@ -67,6 +78,13 @@ async def taken(_: Request, __: Exception) -> Response:
     return answer(Problem(title=code.phrase, status=code, detail="another user has this username"))
 
 
+async def away(_: Request, __: Exception) -> Response:
+    """Answer 503 where what the workers share does not answer, or not in time."""
+    code = HTTPStatus.SERVICE_UNAVAILABLE
+    detail = "what the workers share does not answer at the moment"
+    return answer(Problem(title=code.phrase, status=code, detail=detail), {"Retry-After": "1"})
+
+
 async def failed(_: Request, __: Exception) -> Response:
     """Answer 500 to a mistake of ours; the log has it."""
     code = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -78,4 +96,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http_problem)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(UsernameTaken, taken)
+    app.add_exception_handler(StateUnavailable, away)
+    app.add_exception_handler(LoadTimeout, away)
     app.add_exception_handler(status.HTTP_500_INTERNAL_SERVER_ERROR, failed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,6 +13,7 @@ import numpy as np
 from fastapi import Depends
 
 from roster.database import Connection
+from roster.revisions import CurrentRevisions, Revisions
 from roster.schemas import Match, NewUser, Page, User, UserChange, UserName
 from tenure import scoped
 
@@ -35,10 +38,15 @@ class Embedding:
 
 
 class Repository:
-    """The users, by way of one connection; each method is one statement, and atomic."""
+    """
+    The users, by way of one connection; each method is one statement, and atomic.
 
-    def __init__(self, connection: Connection) -> None:
+    What one of them has changed is in every search that begins after it, on this machine.
+    """
+
+    def __init__(self, connection: Connection, revisions: Revisions) -> None:
         self._connection = connection
+        self._revisions = revisions
 
     async def page(self, page: Page) -> tuple[list[UserName], Page | None]:
         """Give a page of users, by id, and which page follows, if there are more."""
@@ -66,17 +74,18 @@ class Repository:
         Raises:
             UsernameTaken: Another user has the name.
         """
-        row = await self._connection.fetchrow(
-            """
-            INSERT INTO users (username, email, bio, embedding, embedding_version) VALUES ($1, $2, $3, $4, $5)
-            ON CONFLICT (username) DO NOTHING RETURNING id, username, email, bio, created_at
-            """,
-            user.username,
-            user.email,
-            user.bio,
-            embedding.vector,
-            embedding.version,
-        )
+        with self._changing():
+            row = await self._connection.fetchrow(
+                """
+                INSERT INTO users (username, email, bio, embedding, embedding_version) VALUES ($1, $2, $3, $4, $5)
+                ON CONFLICT (username) DO NOTHING RETURNING id, username, email, bio, created_at
+                """,
+                user.username,
+                user.email,
+                user.bio,
+                embedding.vector,
+                embedding.version,
+            )
         if row is None:
             raise UsernameTaken
         return User(**row)
@@ -89,27 +98,37 @@ class Repository:
             UsernameTaken: Another user has the name.
         """
         try:
-            row = await self._connection.fetchrow(
-                """
-                UPDATE users SET
-                    username = coalesce($2, username), email = coalesce($3, email), bio = coalesce($4, bio),
-                    embedding = coalesce($5, embedding), embedding_version = coalesce($6, embedding_version)
-                WHERE id = $1 RETURNING id, username, email, bio, created_at
-                """,
-                user_id,
-                change.username,
-                change.email,
-                change.bio,
-                embedding.vector if embedding else None,
-                embedding.version if embedding else None,
-            )
+            with self._changing():
+                row = await self._connection.fetchrow(
+                    """
+                    UPDATE users SET
+                        username = coalesce($2, username), email = coalesce($3, email), bio = coalesce($4, bio),
+                        embedding = coalesce($5, embedding), embedding_version = coalesce($6, embedding_version)
+                    WHERE id = $1 RETURNING id, username, email, bio, created_at
+                    """,
+                    user_id,
+                    change.username,
+                    change.email,
+                    change.bio,
+                    embedding.vector if embedding else None,
+                    embedding.version if embedding else None,
+                )
         except asyncpg.UniqueViolationError:
             raise UsernameTaken from None
         return User(**row) if row else None
 
     async def remove(self, user_id: int) -> bool:
         """Remove the user, embedding and all, and tell whether there was one."""
-        return await self._connection.fetchval("DELETE FROM users WHERE id = $1 RETURNING true", user_id) is not None
+        with self._changing():
+            removed = await self._connection.fetchval("DELETE FROM users WHERE id = $1 RETURNING true", user_id)
+        return removed is not None
+
+    @contextmanager
+    def _changing(self) -> Generator[None]:
+        try:
+            yield
+        finally:  # a statement whose answer was lost may have changed something too
+            self._revisions.end()
 
     async def nearest(self, meaning: Embedding, *, limit: int) -> list[Match]:
         """
@@ -138,9 +157,9 @@ def _matrix(rows: list[asyncpg.Record]) -> np.ndarray[tuple[int, int], np.dtype[
 
 
 @scoped("function")
-async def repository(connection: Connection) -> Repository:
+async def repository(connection: Connection, revisions: CurrentRevisions) -> Repository:
     """Give a handler the users, on the connection that it borrows."""
-    return Repository(connection)
+    return Repository(connection, revisions)
 
 
 Users = Annotated[Repository, Depends(repository)]

@@ -25,6 +25,7 @@ class Settings(BaseSettings):
         pool_size: Most database connections that one worker opens.
         pool_timeout: Seconds that a request waits for a connection, or for one answer on it, before it is refused.
         seed: Whether a new database begins with 200 made-up users.
+        writes_per_minute: Most users that one client adds, changes or removes in a minute, by all workers together.
     """
 
     # A value may hold a password: errors name the setting, and never what it was set to.
@@ -37,15 +38,15 @@ class Settings(BaseSettings):
     pool_size: Annotated[int, Field(ge=5, le=100)] = 10
     pool_timeout: Annotated[float, Field(gt=0, le=60)] = 5
     seed: bool = True
+    writes_per_minute: Annotated[int, Field(ge=1)] = 600
 
 
 class BadSettings(Exception):
     """Raised at start when a setting is not what it must be; the message says which, and where it was set."""
 
 
-@scoped("app")
-def settings() -> Settings:
-    """Read the settings."""
+def read_settings() -> Settings:
+    """Read the settings; what is shared by workers takes them from here, for it may not hold what one worker has."""
     try:
         return Settings()
     except ValidationError as error:
@@ -53,6 +54,15 @@ def settings() -> Settings:
         faults = [f"{origin(name)}: {fault['msg']}" for name, fault in zip(names, error.errors(), strict=True)]
         message = f"{'; '.join(faults)}; correct or remove it"
         raise BadSettings(message) from None
+
+
+ReadSettings = Annotated[Settings, Depends(read_settings)]
+
+
+@scoped("app")
+def settings(read: ReadSettings) -> Settings:
+    """Keep the settings for as long as the app runs."""
+    return read
 
 
 CurrentSettings = Annotated[Settings, Depends(settings)]

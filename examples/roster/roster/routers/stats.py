@@ -1,21 +1,39 @@
-"""The count of requests."""
+"""The count of requests, asked for or watched."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import AsyncIterable
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
+from fastapi.sse import EventSourceResponse
 
+from roster.counts import Announcing, News, Requests
+from roster.problems import documented
 from roster.schemas import Stats
-from tenure import Counter
-
-requests = Counter("requests", scope="host")
-Requests = Annotated[Counter, Depends(requests)]
+from tenure import MISSED
 
 router = APIRouter(tags=["stats"])
 
 
 @router.get("/stats")
-async def stats(requests: Requests) -> Stats:
-    """Add one to the count, and answer it."""
-    return Stats(total_requests=requests.add())
+async def stats(requests: Requests, announcer: Announcing) -> Stats:
+    """Add one to the count of all workers of this machine, and answer it."""
+    total = requests.add()
+    announcer.note()
+    return Stats(total_requests=total)
+
+
+@router.get("/stats/live", response_class=EventSourceResponse, responses=documented(503))
+async def live(requests: Requests, news: News) -> AsyncIterable[Stats]:
+    """
+    Stream the count as server-sent events: the present one, then each new one, until the client leaves.
+
+    However fast it grows, some ten times a second; each event is higher than the one before.
+    """
+    shown = requests.value
+    yield Stats(total_requests=shown)
+    async for message in news:
+        count = requests.value if message is MISSED else message
+        if count > shown:  # workers announce side by side, and an older count may come later
+            shown = count
+            yield Stats(total_requests=shown)

@@ -7,12 +7,17 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response, status
 
-from roster.model import Model
+from roster.limits import few_writes
+from roster.model import Model, embed
 from roster.problems import documented
 from roster.repository import Embedding, Users
 from roster.schemas import Match, NewUser, Page, Question, User, UserChange, UserId, UserName
+from roster.search import Searching
 
 router = APIRouter(prefix="/users", tags=["users"], responses=documented(422, 503))
+
+# Solved first: a write beyond the limit costs neither a turn of the model nor a connection.
+LIMITED = [Depends(few_writes)]
 
 
 def _with_header(name: str, description: str) -> dict[str, Any]:
@@ -21,26 +26,14 @@ def _with_header(name: str, description: str) -> dict[str, Any]:
 
 
 # Dependencies are solved in order: the model has done its work before a handler borrows a connection.
-async def meaning(
-    q: Annotated[Question, Query(description="What to look for, in plain words.")], model: Model
-) -> Embedding:
-    """Embed what a search asks for."""
-    return await _embed(q, model)
-
-
 async def embedded_user(user: NewUser, model: Model) -> tuple[NewUser, Embedding]:
     """Take a new user, with what the bio means."""
-    return user, await _embed(user.bio, model)
+    return user, await embed(user.bio, model)
 
 
 async def embedded_change(change: UserChange, model: Model) -> tuple[UserChange, Embedding | None]:
     """Take a change, with what the bio means if that changes."""
-    return change, None if change.bio is None else await _embed(change.bio, model)
-
-
-async def _embed(text: str, model: Model) -> Embedding:
-    [vector] = await model([text])
-    return Embedding(vector, model.version)
+    return change, None if change.bio is None else await embed(change.bio, model)
 
 
 def _found(user: User | None) -> User:
@@ -64,7 +57,8 @@ async def list_users(
 @router.post(
     "",
     status_code=status.HTTP_201_CREATED,
-    responses={201: _with_header("Location", "Where the user is."), **documented(400, 409, 413)},
+    dependencies=LIMITED,
+    responses={201: _with_header("Location", "Where the user is."), **documented(400, 409, 413, 429)},
 )
 async def add_user(
     request: Request,
@@ -80,12 +74,12 @@ async def add_user(
 
 @router.get("/search")
 async def search_users(
-    meaning: Annotated[Embedding, Depends(meaning)],
-    users: Users,
+    q: Annotated[Question, Query(description="What to look for, in plain words.")],
+    search: Searching,
     limit: Annotated[int, Query(ge=1, le=100)] = 10,
 ) -> list[Match]:
     """Find users by what their bios mean, nearest first: a ranking, not a truth, and best in English."""
-    return await users.nearest(meaning, limit=limit)
+    return await search(q, limit)
 
 
 @router.get("/{user_id}", responses=documented(404))
@@ -94,7 +88,7 @@ async def read_user(user_id: UserId, users: Users) -> User:
     return _found(await users.get(user_id))
 
 
-@router.patch("/{user_id}", responses=documented(400, 404, 409, 413))
+@router.patch("/{user_id}", dependencies=LIMITED, responses=documented(400, 404, 409, 413, 429))
 async def change_user(
     user_id: UserId,
     given: Annotated[tuple[UserChange, Embedding | None], Depends(embedded_change)],
@@ -104,7 +98,9 @@ async def change_user(
     return _found(await users.change(user_id, *given))
 
 
-@router.delete("/{user_id}", status_code=status.HTTP_204_NO_CONTENT, responses=documented(404))
+@router.delete(
+    "/{user_id}", status_code=status.HTTP_204_NO_CONTENT, dependencies=LIMITED, responses=documented(404, 429)
+)
 async def remove_user(user_id: UserId, users: Users) -> None:
     """Remove a user, and all that was derived from them."""
     if not await users.remove(user_id):

@@ -1,0 +1,80 @@
+"""Search by meaning; the workers of this machine keep for each other what was found, for a short time."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+import asyncpg
+import structlog
+from fastapi import Depends
+
+from roster.database import Pool, borrowed
+from roster.embedder import Embedder
+from roster.model import Model, embed
+from roster.repository import Repository
+from roster.revisions import CurrentRevisions, Revisions
+from roster.schemas import Match
+from roster.settings import CurrentSettings, Settings
+from tenure import Cache, scoped
+from tenure.errors import StateFull, StateTooLarge, StateUnavailable
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("roster")
+
+found = Cache("found", scope="host", ttl=30, type=list[Match])
+"""What searches have found. What this machine's workers write they see at once, what other machines write in 30 s."""
+
+Found = Annotated[Cache[list[Match]], Depends(found)]
+
+
+class Search:
+    """Finds users by what their bios mean; shared by all requests of this worker."""
+
+    def __init__(
+        self, found: Cache[list[Match]], revisions: Revisions, model: Embedder, pool: asyncpg.Pool, settings: Settings
+    ) -> None:
+        self._found = found
+        self._revisions = revisions
+        self._model = model
+        self._pool = pool
+        self._settings = settings
+
+    async def __call__(self, question: str, limit: int) -> list[Match]:
+        """
+        Give the users whose bios are nearest in meaning, nearest first: as they were kept, else as they are.
+
+        Whatever becomes of the place where answers are kept, it is answered.
+
+        Raises:
+            HTTPException: 503, for the database was not to be had in time.
+        """
+        loaded: list[Match] | None = None
+
+        async def load() -> list[Match]:
+            nonlocal loaded
+            loaded = await self._nearest(question, limit)
+            return loaded
+
+        # Read before the load, so that no older answer is kept under a newer revision. As a digest, whatever is asked.
+        asked = "\0".join((self._revisions.current, self._model.version, str(limit), question))
+        try:
+            return await self._found.get_or_load(hashlib.sha256(asked.encode()).hexdigest(), load)
+        except (StateUnavailable, StateFull, StateTooLarge) as error:
+            log.warning("what a search finds is not kept", reason=error.message)
+            return await load() if loaded is None else loaded
+
+    async def _nearest(self, question: str, limit: int) -> list[Match]:
+        meaning = await embed(question, self._model)  # before a connection is borrowed, so that none waits for it
+        async with borrowed(self._pool, self._settings) as connection:
+            return await Repository(connection, self._revisions).nearest(meaning, limit=limit)
+
+
+@scoped("app")
+async def search(
+    found: Found, revisions: CurrentRevisions, model: Model, pool: Pool, settings: CurrentSettings
+) -> Search:
+    """Search with the model and the pool of this worker."""
+    return Search(found, revisions, model, pool, settings)
+
+
+Searching = Annotated[Search, Depends(search)]

@@ -1,0 +1,188 @@
+"""Several workers of roster, as one service: one count, one limit, one memory of what was found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psycopg
+import pytest
+import redis
+
+from tenure.host.sockets import socket_path
+from tests.roster.conftest import new_database
+from tests.roster.service import DEADLINE, Service, reachable_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from tenure.host.postgres import EmbeddedPostgres
+
+pytestmark = pytest.mark.timeout(180)  # real processes, on a machine that may be busy
+
+LIMIT = 5
+
+
+@pytest.fixture(scope="module")
+def dsn(server: EmbeddedPostgres) -> str:
+    """Make a database for the workers."""
+    return new_database(server)
+
+
+@pytest.fixture(scope="module")
+def workers(dsn: str) -> Iterator[tuple[Service, Service]]:
+    """Run two workers of one deployment, each on a port of its own, so that a test can say which it asks."""
+    with (
+        reachable_folder() as folder,
+        Service(folder, ROSTER_DSN=dsn, ROSTER_SEED="false", ROSTER_POOL_TIMEOUT="2") as one,
+        Service(folder, ROSTER_DSN=dsn, ROSTER_SEED="false", ROSTER_POOL_TIMEOUT="2") as other,
+    ):
+        yield one.until_ready(), other.until_ready()
+
+
+@contextmanager
+def watching(service: Service) -> Generator[Iterator[int]]:
+    """Watch the count, until the block ends."""
+    with httpx.stream("GET", f"{service.url}/stats/live", timeout=DEADLINE) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        yield (json.loads(line.removeprefix("data: "))["total_requests"] for line in stream.iter_lines() if line)
+
+
+def asked(service: Service, question: str) -> httpx.Response:
+    """Search for one user."""
+    return httpx.get(f"{service.url}/users/search", params={"q": question, "limit": 1}, timeout=DEADLINE)
+
+
+def added(service: Service, username: str, bio: str) -> httpx.Response:
+    """Add a user."""
+    user = {"username": username, "email": "new@example.com", "bio": bio}
+    return httpx.post(f"{service.url}/users", json=user, timeout=DEADLINE)
+
+
+def found(service: Service, question: str) -> list[str]:
+    """Give the names that a search finds."""
+    return [match["username"] for match in asked(service, question).raise_for_status().json()]
+
+
+def test_a_stream_of_one_worker_has_what_another_counts(workers: tuple[Service, Service]) -> None:
+    """The first event is the count as it is, and each that follows a higher one, up to the last that was answered."""
+    one, other = workers
+    before = httpx.get(f"{one.url}/stats").json()["total_requests"]
+    with watching(one) as counts, watching(other) as others:
+        seen = [next(counts)]
+        assert seen == [next(others)] == [before]
+        answered = [httpx.get(f"{other.url}/stats").json()["total_requests"] for _ in range(20)]
+        assert answered == list(range(before + 1, before + 21))
+        while seen[-1] < answered[-1]:
+            seen.append(next(counts))
+        assert seen == sorted(set(seen))
+        assert seen[-1] == answered[-1]
+        while next(others) < answered[-1]:
+            pass
+
+
+def test_what_one_worker_has_found_another_answers(workers: tuple[Service, Service], dsn: str) -> None:
+    """A question that was asked of one is answered by another without the database; a new one needs it."""
+    one, other = workers
+    added(one, "ada", "Plays the lute.").raise_for_status()
+    answer = asked(one, "music").raise_for_status()
+    with psycopg.connect(dsn) as holder:
+        holder.execute("LOCK TABLE users")
+        assert asked(other, "music").json() == answer.json()
+        assert asked(other, "instruments").status_code == 503
+    assert asked(other, "instruments").json()[0]["username"] == "ada"
+
+
+def test_a_write_is_in_the_next_search_of_every_worker(workers: tuple[Service, Service]) -> None:
+    """What was found is not answered again once a user is added, changed or removed, whichever worker does it."""
+    one, other = workers
+    question = "someone who jumps out of aeroplanes"
+    assert found(one, question) == found(other, question) != ["eve"]
+    user = added(one, "eve", "Skydiving instructor.").raise_for_status().json()
+    assert (found(other, question), found(one, question)) == (["eve"], ["eve"])
+    httpx.patch(f"{other.url}/users/{user['id']}", json={"username": "eva"}).raise_for_status()
+    assert (found(one, question), found(other, question)) == (["eva"], ["eva"])
+    httpx.delete(f"{one.url}/users/{user['id']}").raise_for_status()
+    assert found(one, question) == found(other, question) != ["eva"]
+
+
+def test_a_limit_is_one_for_all_workers(dsn: str) -> None:
+    """Of twenty writes over two workers within a minute, as many get through as the limit says."""
+    with (
+        reachable_folder() as folder,
+        Service(folder, ROSTER_DSN=dsn, ROSTER_SEED="false", ROSTER_WRITES_PER_MINUTE=str(LIMIT)) as one,
+        Service(folder, ROSTER_DSN=dsn, ROSTER_SEED="false", ROSTER_WRITES_PER_MINUTE=str(LIMIT)) as other,
+    ):
+        one.until_ready()
+        other.until_ready()
+        until_early_in_the_minute()
+        services = [one, other] * 10
+        answers = [httpx.delete(f"{service.url}/users/{2**63 - 1}", timeout=DEADLINE) for service in services]
+        assert [answer.status_code for answer in answers] == [404] * LIMIT + [429] * (20 - LIMIT)
+        assert all(0 < int(answer.headers["retry-after"]) <= 60 for answer in answers[LIMIT:])
+        assert httpx.get(f"{one.url}/users").status_code == 200
+
+
+def until_early_in_the_minute() -> None:
+    """Wait, where the minute in which writes are counted would end meanwhile."""
+    while time.time() % 60 > 45:
+        time.sleep(0.1)
+
+
+@contextmanager
+def stopped_valkey(folder: Path) -> Generator[None]:
+    """Stop the server that the workers share, so that it does not answer."""
+    [home] = (folder / "shared").rglob("valkey")
+    with redis.Redis(unix_socket_path=str(socket_path(home, "valkey.sock"))) as client:
+        pid: int = client.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_users_are_served_while_the_shared_server_does_not_answer(workers: tuple[Service, Service]) -> None:
+    """Writes get through uncounted, searches are made anew, the count counts; who would watch is told to come again."""
+    one, _ = workers
+    added(one, "grace", "Writes compilers.").raise_for_status()
+    before: dict[str, Any] = httpx.get(f"{one.url}/stats").json()
+    assert found(one, "software") == ["grace"]
+    with stopped_valkey(one.folder):
+        assert added(one, "linus", "Writes kernels of operating systems.").status_code == 201
+        assert found(one, "operating systems") == ["linus"]
+        assert httpx.get(f"{one.url}/stats").json() == {"total_requests": before["total_requests"] + 1}
+        answer = httpx.get(f"{one.url}/stats/live", timeout=DEADLINE)
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert answer.headers["retry-after"] == "1"
+    assert "a write was not counted" in one.errors
+    assert "what a search finds is not kept" in one.errors
+    deadline = time.monotonic() + DEADLINE
+    while not live(one):
+        assert time.monotonic() < deadline
+    assert "Traceback" not in one.errors
+
+
+def live(service: Service) -> bool:
+    """Tell whether the count can be watched."""
+    with httpx.stream("GET", f"{service.url}/stats/live", timeout=DEADLINE) as stream:
+        return stream.status_code == 200
+
+
+def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path, dsn: str) -> None:
+    """On Ctrl-C a server with a grace period ends although somebody watches, and its workers close all they had."""
+    with Service(tmp_path, "uvicorn-workers", ROSTER_DSN=dsn, ROSTER_SEED="false") as service:
+        service.until_ready().until_logged("Application startup complete.", times=2)
+        with watching(service) as counts:
+            next(counts)
+            service.stop(by=signal.SIGINT)
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(counts)
+    assert service.errors.count("Application shutdown complete.") == 2
