@@ -141,7 +141,7 @@ class Work:
         notes = [lane.contender.notes.get(self.id, "")]
         if self.id == "stampede":
             loads = lane.database.loads / lane.stampedes
-            notes.insert(0, "loaded once" if loads == 1 else f"loaded {loads:.1f} times")
+            notes.insert(0, "loaded once" if loads == 1 else f"loaded {loads:.3g} times")
         if self.id == "at-once":
             notes.insert(0, f"{1 / seconds:,.0f} in a second")
         return "; ".join(filter(None, notes))
@@ -149,12 +149,12 @@ class Work:
 
 WORKS = (
     Work("get", "a value is read", Lane.read),
-    Work("set", "a value is kept, for a minute", Lane.keep),
-    Work("get_or_load", "a value is read that would be loaded, were it not there", Lane.read_or_load),
+    Work("set", "a value is kept for a minute", Lane.keep),
+    Work("get_or_load", "a value is read, else loaded; it is there", Lane.read_or_load),
     Work("increment", "one is added to a number", Lane.increment),
-    Work("limit", "one is added to a number that expires, as a limit does", Lane.limit),
-    Work("at-once", f"{AT_ONCE} values are read at once, the time of one", Lane.read_at_once, in_memory=False),
-    Work("stampede", f"{WANTING} want a missing value, which takes {LOAD * 1000:g} ms to load", Lane.stampede),
+    Work("limit", "one is added to a number that expires", Lane.limit),
+    Work("at-once", f"{AT_ONCE} reads at once, the time of one", Lane.read_at_once, in_memory=False),
+    Work("stampede", f"{WANTING} want one that loads in {LOAD * 1000:g} ms", Lane.stampede),
 )
 
 

@@ -38,11 +38,11 @@ async def measure(url: str, plan: Plan, advance: Callable[[str], object]) -> lis
             await stack.enter_async_context(with_redis.sending(url)),
             await stack.enter_async_context(with_tenure.sending()),
         ]
-        title = "topic of the host: a message is published, and received"
+        title = "topic of the host: a message is published and received"
         advance(title)
         found = await interleaved({each.name: partial(there_and_back, each) for each in contenders}, plan.effort)
         rows = compared("topic-one", title, found, {})
-        title = f"topic of the host: {plan.messages:,} messages to one subscriber, the time of one"
+        title = f"topic of the host: {plan.messages:,} messages, the time of one"
         advance(title)
         through = {each.name: partial(many, each) for each in contenders}
         found = await interleaved(through, plan.shorter(ROUNDS).effort, calls=plan.messages)

@@ -21,7 +21,7 @@ IN_MEMORY = "cashews, objects as they are"
 AS_JSON = "cashews, as JSON"
 CONNECTIONS = 64
 ENTRIES = 10_000
-DECORATED = "its decorator, as `get_or_set` lets each load"
+DECORATED = "by its decorator"
 NO_COPY = {"get": "gives the object itself, not a copy", "get_or_load": f"likewise; {DECORATED}"}
 LOADS = {"get_or_load": DECORATED, "stampede": "by each process"}
 

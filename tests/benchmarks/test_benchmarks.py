@@ -194,4 +194,5 @@ def made_up() -> Results:
         ratios=[ratio_of(BASELINE, 1), ratio_of(TENURE, 0.9, bar=1.02), ratio_of("early", 1.5), early],
         amounts=[Amount("garbage", "cyclic garbage", TENURE, 0, "objects", bar=0, note="0 / 0 / 0 / 0")],
         served=[{"work": "/stats", "contender": "roster", "requests_per_second": 3000.0, "ratio": 2.1, "bar": 2.0}],
+        state=[ratio_of(TENURE, 0.5)],
     )
