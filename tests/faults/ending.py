@@ -1,4 +1,4 @@
-"""An app for real servers: what it serves ends by itself, when it is told of the shutdown, when cancelled, or not at all."""
+"""An app for real servers: what it serves ends by itself, when told of the shutdown, when cancelled, or not at all."""
 
 import asyncio
 import os

@@ -24,34 +24,31 @@ ANSWER = 0.1
 
 async def cancel(served: Callable[[], list[Serving]], grace: float) -> set[asyncio.Task[Any]]:
     """
-    Cancel what `served` gives, once each, and give those that have not ended after `AFTER_CANCEL` seconds.
+    Cancel what `served` gives, and give what has not ended after `AFTER_CANCEL` seconds.
 
-    They are asked for again and again, since a task that had not come to the app yet was not among them.
+    What is being cancelled already, as by a server with a limit of its own, is not disturbed in what it cleans up.
     """
-    left = served()
-    if not left:
-        return set()
-    counts = Counter(each.label for each in left).most_common()
-    told = ", ".join(f"{count} x {label}" for label, count in counts)
-    logger.warning("cancelled, as the app closes (grace: %g s): %s", grace, told)
     loop = asyncio.get_running_loop()
     until = loop.time() + AFTER_CANCEL
-    cancelled: set[asyncio.Task[Any]] = set()
-    while left and loop.time() < until:
-        new = [each for each in left if each.task not in cancelled]
-        _tell_of_threads(new)
+    while (left := served()) and loop.time() < until:
+        # A task that had not come to the app yet is found in a later round.
+        new = [each for each in left if not each.task.cancelling()]
+        _tell(new, grace)
         for each in new:
             each.task.cancel("the app is shutting down")
-            cancelled.add(each.task)
         await asyncio.wait([each.task for each in left], timeout=until - loop.time())
-        left = served()
     if left:
         tasks = Tasks()
         await asyncio.gather(*(_leave(each, tasks.stands_at(each.task)) for each in left))
     return {each.task for each in left}
 
 
-def _tell_of_threads(new: list[Serving]) -> None:
+def _tell(new: list[Serving], grace: float) -> None:
+    if not new:
+        return
+    counts = Counter(each.label for each in new).most_common()
+    told = ", ".join(f"{count} x {label}" for label, count in counts)
+    logger.warning("cancelled, as the app closes (grace: %g s): %s", grace, told)
     tasks = Tasks()
     for each in new:
         place = tasks.in_thread(each.task)

@@ -121,11 +121,15 @@ class Drain:
     def _left(self) -> list[Serving]:
         return [each for each in serving(self._app) if each.task not in self._not_served]
 
+    def _undisturbed(self) -> list[asyncio.Task[Any]]:
+        """Give what is served and not cancelled yet; a server that has done so has given it its time."""
+        return [each.task for each in self._left() if not each.task.cancelling()]
+
     async def _end(self, *, with_grace: bool) -> None:
         until = self.begin()
         self._stop_timers()
-        while with_grace and (left := self._left()) and self._loop.time() < until:
-            await asyncio.wait([each.task for each in left], timeout=until - self._loop.time())
+        while with_grace and (left := self._undisturbed()) and self._loop.time() < until:
+            await asyncio.wait(left, timeout=until - self._loop.time())
         if self._cancelling is not None:
             await self._cancelling
         await self._cancel()
