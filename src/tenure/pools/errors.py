@@ -70,6 +70,12 @@ class ConcurrentUse(PoolError):
     code = "concurrent-use"
 
 
+class BlockingCall(PoolError):
+    """Raised when a sync connection is used in an event loop, which would stand still until the database answers."""
+
+    code = "blocking-call"
+
+
 class BudgetExceeded(PoolError):
     """Raised at start when the connections that are allowed do not suffice for the workers that share them."""
 

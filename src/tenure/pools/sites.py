@@ -18,19 +18,24 @@ Site: TypeAlias = "tuple[tuple[str, int, str], ...]"
 LIBRARIES = frozenset(
     {"_asyncio", "anyio", "asyncio", "asyncpg", "contextlib", "fastapi", "sqlalchemy", "starlette", "tenure", "uvicorn"}
 )
+LOOP = frozenset({"asyncio.base_events", "asyncio.events", "asyncio.runners"})
+"""What runs tasks: frames beyond it have asked for nothing."""
 DEPTH = 6
 FRAMES = 60
 """How many are looked at: what is farther away is the server's."""
 
 
-def site() -> Site:
-    """Give where the program asks for what the caller of this serves."""
+def site(frame: FrameType | None = None) -> Site:
+    """Give where the program asks for what the caller of this serves, or what `frame` does."""
     found: list[tuple[str, int, str]] = []
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (the cheap way: `inspect` reads source files)
+    frame = frame or sys._getframe(1)  # noqa: SLF001 (the cheap way: `inspect` reads source files)
     for _ in range(FRAMES):
         if frame is None or len(found) == DEPTH:
             break
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in LIBRARIES:
+        module = frame.f_globals.get("__name__", "")
+        if module in LOOP:
+            break
+        if module.partition(".")[0] not in LIBRARIES:
             code = frame.f_code
             found.append((code.co_filename, frame.f_lineno, code.co_name))
         frame = frame.f_back

@@ -1,0 +1,132 @@
+"""SQLAlchemy's `AsyncSession`, for one task at a time, and over when its block is."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tenure.cancellation import uninterrupted
+from tenure.errors import AlreadyClosed
+from tenure.pools.errors import ConcurrentUse, Unreachable
+from tenure.pools.sites import Site, shown, site
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger("tenure")
+
+asked_at: ContextVar[Site] = ContextVar("tenure_asked_at", default=())
+"""Where the program has called the session's method that runs."""
+
+
+class TaskSession(AsyncSession):
+    """
+    A session that one task uses at a time, as SQLAlchemy's must be; what else it is asked for is refused in words.
+
+    Raises:
+        ConcurrentUse: Another task uses it at this moment.
+        AlreadyClosed: The request's handler, or the block that it was opened for, has ended.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (SQLAlchemy's)
+        super().__init__(*args, **options)
+        self._user: asyncio.Task[Any] | None = None
+        self._site: Site = ()
+        self._free = asyncio.Event()
+        self._is_over = False
+
+    async def __aexit__(self, *_: object) -> None:
+        await uninterrupted(self.end())
+
+    async def end(self) -> None:
+        """Roll back what is not committed, give the connection back, and refuse what comes later."""
+        self._is_over = True
+        while self._user is not None:  # a task that nobody waits for: its statement has a deadline
+            await self._free.wait()
+        try:
+            await self.close()
+        except Unreachable as error:
+            logger.warning("a session could not roll back; the server has done it: %s", error.message)
+
+    @contextmanager
+    def used(self, where: Site) -> Generator[None]:
+        """Use it for a block, unless it is over or in use; one method calls another."""
+        task = asyncio.current_task()
+        if self._user is task:
+            yield
+            return
+        if self._is_over:
+            raise _over()
+        if self._user is not None:
+            raise _shared(self._site, where)
+        self._user, self._site = task, where
+        self._free.clear()
+        asking = asked_at.set(where)
+        try:
+            yield
+        finally:
+            asked_at.reset(asking)
+            self._user = None
+            self._free.set()
+
+
+def _over() -> AlreadyClosed:
+    msg = "a session was used after its handler or block had ended"
+    return AlreadyClosed(
+        msg,
+        hint="where the answer is under way, open one for each use: take `sessions: Depends(database.sessions)`, "
+        "and `async with sessions() as session`",
+    )
+
+
+def _shared(first: Site, second: Site) -> ConcurrentUse:
+    msg = "two tasks use one session at once"
+    return ConcurrentUse(
+        msg,
+        path=[f"in use at {shown(first)}", f"used at {shown(second)}"],
+        hint="await one after the other; or let each open its own: take `sessions: Depends(database.sessions)`, "
+        "and `async with sessions() as session`",
+    )
+
+
+def _by_one_task(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    @functools.wraps(method)
+    def called(*args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        where = site()  # here, for a task that is made of the call alone has no line of the program in it
+        return running(where, *args, **kwargs)
+
+    async def running(where: Site, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        session: Any = args[0]
+        with session.used(where):
+            return await method(*args, **kwargs)
+
+    return called
+
+
+for _name in (
+    "commit",
+    "connection",
+    "delete",
+    "execute",
+    "flush",
+    "get",
+    "get_one",
+    "merge",
+    "refresh",
+    "rollback",
+    "run_sync",
+    "scalar",
+    "scalars",
+    "stream",
+    "stream_scalars",
+):
+    setattr(TaskSession, _name, _by_one_task(getattr(AsyncSession, _name)))
