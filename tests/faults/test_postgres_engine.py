@@ -102,6 +102,16 @@ async def test_a_server_that_is_gone_is_said_by_every_call_until_another_is_ther
             assert await recovered(lambda: engine.increment("number", 1, ttl=None)) == 1
 
 
+async def test_what_is_kept_for_good_outlives_a_crash(server: EmbeddedPostgres) -> None:
+    """After a crash what is done once is known to be done, where cached values are gone."""
+    async with PostgresEngine(server.dsn(), deployment="for-good", deadline=HANGS) as engine:
+        await engine.keep("once:migrated", b"42")
+        await engine.set("cache:some:key", b"value", ttl=None)
+        await asyncio.to_thread(kill, server)
+        assert await recovered(lambda: engine.kept("once:migrated")) == b"42"
+        assert await engine.get("cache:some:key") is None
+
+
 async def test_a_killed_server_is_back_for_the_same_engine(server: EmbeddedPostgres) -> None:
     """The keeper starts it again; a call that comes meanwhile waits for it as long as its deadline is."""
     async with PostgresEngine(server.dsn(), deployment="test", deadline=HANGS) as engine:

@@ -281,15 +281,16 @@ async def test_the_largest_value_makes_the_round(engine: ValkeyEngine) -> None:
     assert await engine.get("large") == value
 
 
-async def test_a_full_server_drops_values_and_never_a_lock_or_a_number(
+async def test_a_full_server_drops_values_and_never_a_lock_a_number_or_what_is_kept_for_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Values that were written after it was full are there; so are all locks and counts; only older values are gone."""
+    """Values that were written after it was full are there; only older values are gone, and nothing else is."""
     monkeypatch.setenv("TENURE_VALKEY_MEMORY", "4mb")
     async with (
         EmbeddedValkey(tmp_path) as server,
         ValkeyEngine(server.url(), deployment="test", deadline=PATIENCE) as engine,
     ):
+        await engine.keep("once", b"42")
         for number in range(200):
             assert await engine.acquire(f"lock-{number}", holder="a", lease=HOUR)
             assert await engine.increment(f"limit-{number}", 1, ttl=HOUR) == 1
@@ -297,6 +298,7 @@ async def test_a_full_server_drops_values_and_never_a_lock_or_a_number(
             assert await engine.get(f"value-{number}") is not None
         kept = [number for number in range(200) if await engine.get(f"value-{number}")]
         assert 10 < len(kept) < 100
+        assert (await engine.kept("once"), await engine.kept("other")) == (b"42", None)
         for number in range(200):
             assert await engine.renew(f"lock-{number}", holder="a", lease=HOUR)
             assert await engine.increment(f"limit-{number}", 1, ttl=HOUR) == 2

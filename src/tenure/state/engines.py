@@ -65,6 +65,14 @@ class Engine(Protocol):
         """Delete a value, and tell whether there was one."""
         ...
 
+    async def keep(self, key: str, value: bytes) -> None:
+        """Keep a value for good, on disk where the engine has one; no room is made of it for others."""
+        ...
+
+    async def kept(self, key: str) -> bytes | None:
+        """Give what `keep` has kept, or nothing."""
+        ...
+
     async def increment(self, key: str, by: int, *, ttl: float | None) -> int:
         """
         Add to a number in one atomic step, and give the new one; the first add begins at 0 and sets the expiry.

@@ -319,7 +319,7 @@ class ClusterTurns:
 
     async def outcome(self) -> bytes | Failure | None:
         """Give the value, or a failure since this user has joined, if there is one."""
-        value = await self._engine.get(self._value_key)
+        value = await self._engine.kept(self._value_key)
         if value is not None:
             return value
         told = _read_failure(await self._engine.get(self._failure_key))
@@ -327,7 +327,7 @@ class ClusterTurns:
 
     async def keep(self, value: bytes) -> None:
         """Give the others the value; only in one's turn."""
-        await self._engine.set(self._value_key, value, ttl=None)
+        await self._engine.keep(self._value_key, value)
 
     async def fail(self, why: Failure) -> None:
         """Tell those who wait that it failed; only in one's turn."""

@@ -101,6 +101,7 @@ class MemoryEngine:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._entries: dict[str, Entries] = {}
+        self._for_good: dict[str, bytes] = {}
         self._grants: dict[str, Grant] = {}
         self._token = 0
         self._subscribers: dict[str, list[Mailbox]] = {}
@@ -127,6 +128,14 @@ class MemoryEngine:
     async def delete(self, key: str) -> bool:
         """Delete a value, and tell whether there was one."""
         return self._entries_of(key).remove(key)
+
+    async def keep(self, key: str, value: bytes) -> None:
+        """Keep a value as long as the engine lives."""
+        self._for_good[key] = value
+
+    async def kept(self, key: str) -> bytes | None:
+        """Give what `keep` has kept, or nothing."""
+        return self._for_good.get(key)
 
     async def increment(self, key: str, by: int, *, ttl: float | None) -> int:
         """Add to a number in one atomic step; the first add begins at 0 and sets the expiry."""

@@ -189,6 +189,15 @@ class PostgresEngine:
         deleted = await self._do(statements.DELETE, self._deployment, key.encode())
         return bool(deleted and deleted[0][0])
 
+    async def keep(self, key: str, value: bytes) -> None:
+        """Keep a value for good: it is on disk when this returns."""
+        await self._do(statements.KEEP, self._deployment, key.encode(), value)
+
+    async def kept(self, key: str) -> bytes | None:
+        """Give what `keep` has kept, or nothing."""
+        found = await self._do(statements.KEPT, self._deployment, key.encode())
+        return bytes(found[0][0]) if found else None
+
     async def increment(self, key: str, by: int, *, ttl: float | None) -> int:
         """
         Add to a number in one atomic step, and give the new one; the first add begins at 0 and sets the expiry.

@@ -35,6 +35,9 @@ CREATE UNLOGGED TABLE IF NOT EXISTS tenure.state_values (
     deployment text, key bytea, value bytea, number bigint, expires timestamptz, PRIMARY KEY (deployment, key)
 );
 CREATE INDEX IF NOT EXISTS state_values_expires ON tenure.state_values (expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS tenure.state_kept (
+    deployment text, key bytea, value bytea NOT NULL, PRIMARY KEY (deployment, key)
+);
 CREATE TABLE IF NOT EXISTS tenure.state_locks (
     deployment text, name bytea, holder text NOT NULL, expires timestamptz NOT NULL, PRIMARY KEY (deployment, name)
 );
@@ -76,6 +79,13 @@ RETURNING number
 _DURABLY = (
     "CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END"
 )
+
+KEEP: Final = f"""
+INSERT INTO tenure.state_kept (deployment, key, value) VALUES ($1, $2, $3)
+ON CONFLICT (deployment, key) DO UPDATE SET value = excluded.value RETURNING true, {_DURABLY}
+"""  # noqa: S608 (words of our own)
+
+KEPT: Final = "SELECT value FROM tenure.state_kept WHERE deployment = $1 AND key = $2"
 
 ACQUIRE: Final = f"""
 WITH free AS (

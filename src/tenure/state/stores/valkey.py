@@ -161,6 +161,15 @@ class ValkeyEngine:
         """Delete a value, and tell whether there was one."""
         return bool(await self._do("DEL", self._value(key)))
 
+    async def keep(self, key: str, value: bytes) -> None:
+        """Keep a value for good, as far as the server does; no room is made of it for others."""
+        await self._do("SET", f"{self._prefix}:kept:{key}", value)
+
+    async def kept(self, key: str) -> bytes | None:
+        """Give what `keep` has kept, or nothing."""
+        value: bytes | None = await self._do("GET", f"{self._prefix}:kept:{key}")
+        return value
+
     async def increment(self, key: str, by: int, *, ttl: float | None) -> int:
         """
         Add to a number in one atomic step, and give the new one; the first add begins at 0 and sets the expiry.
