@@ -88,6 +88,9 @@ class Lock(EngineHandle["Lock"]):
     token, which rises from holder to holder, or by `held.check()` just before. It is the same at ``scope="app"``, so
     that a block which holds up the event loop for longer than its lease is found before the word is changed.
 
+    An engine that forgets, a Valkey that is killed, forgets who holds what: until the holder renews, a third of its
+    lease, another may have the lock as well. The token rises even then. PostgreSQL forgets no lock that it has granted.
+
     It is not reentrant: who holds it and asks again is refused.
 
     Args:
