@@ -56,9 +56,9 @@ class Cache(EngineHandle["Cache[T]"], Generic[T]):
     used last, within `max_entries` and `max_total_bytes`. At ``scope="host"`` all workers of this machine share it, at
     ``scope="cluster"`` all machines do; there the engine bounds it. It is a cache: a value may be gone at any time.
 
-    Each call but `get_or_load` is one atomic step; a read sees every write that returned before it. Values are kept as JSON, or as bytes,
-    at each scope: what one gets is a copy, so changing it changes nothing for others. A value that cannot be read as
-    the cache's type, because another version of the program wrote it, counts as none.
+    Each call but `get_or_load` is one atomic step; a read sees every write that returned before it. Values are kept as
+    JSON, or as bytes, at each scope: what one gets is a copy, so changing it changes nothing for others. A value that
+    cannot be read as the cache's type, because another version of the program wrote it, counts as none.
 
     Args:
         name: What logs and errors call it; unique within an app, without colons, at most 120 bytes.
