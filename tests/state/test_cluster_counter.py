@@ -30,7 +30,7 @@ from tenure.state.stores.totals_valkey import ValkeyLedger
 from tests.state.cluster_member import Member
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
     from tenure.state.stores.totals import Ledger
 
@@ -97,6 +97,19 @@ async def wipe(url: str) -> None:
         await client.flushall()
 
 
+async def silence(url: str, deployment: str, replicas: Iterable[str]) -> None:
+    """Let an engine have heard of replicas for the last time long ago."""
+    if url.startswith("postgresql"):
+        connection = await asyncpg.connect(url)
+        long_ago = "UPDATE tenure.counter_replicas SET heard = 'epoch' WHERE deployment = $1 AND replica = ANY($2)"
+        await connection.execute(long_ago, deployment, list(replicas))
+        await connection.close()
+        return
+    async with redis.asyncio.from_url(url) as client:
+        for replica in replicas:
+            await client.zadd(f"tenure:{deployment}:replicas", {replica: 0}, xx=True)
+
+
 # --- the merge --------------------------------------------------------------------------------------------------------
 
 hosts = st.integers(0, 2)
@@ -114,7 +127,8 @@ class Merging(RuleBasedStateMachine):
     def begin(self) -> None:
         """Start with nothing counted, on three hosts."""
         self.runner = asyncio.Runner()
-        self.ledger = ledger_of(self.url, f"test-{uuid4().hex}")
+        self.deployment = f"test-{uuid4().hex}"
+        self.ledger = ledger_of(self.url, self.deployment)
         self.replicas = [Replica(uuid4().hex) for _ in range(3)]
         self.held: list[dict[str, Totals]] = [dict.fromkeys(NAMES, Totals()) for _ in range(3)]
         self.flying: list[tuple[str, dict[str, Totals]]] = []
@@ -200,18 +214,31 @@ class Merging(RuleBasedStateMachine):
         """Let so much time pass that replicas are forgotten, nothing is under way, and each host begins a new one."""
         self.runner.run(self.ledger.exchange("nobody", {}))
         self.runner.run(self.ledger.forget(-HANGS))
-        for totals in self.arrived.values():
-            for name, (added, removed) in totals.items():
-                self.left[name] = Totals(self.left[name].added + added, self.left[name].removed + removed)
-        self.arrived.clear()
-        self.flying.clear()
+        self.fold(set(self.arrived))
         self.replicas = [each.successor(held) for each, held in zip(self.replicas, self.held, strict=True)]
+
+    @rule()
+    def forget_the_gone(self) -> None:
+        """Let so much time pass that the replicas of lost hosts are forgotten, while the others publish."""
+        gone = set(self.arrived) - {replica.name for replica in self.replicas}
+        if gone:
+            self.runner.run(silence(self.url, self.deployment, gone))
+        self.runner.run(self.ledger.forget(KEPT))
+        self.fold(gone)
+
+    def fold(self, replicas: set[str]) -> None:
+        """Know replicas by what they have left to the total alone; of theirs, nothing is under way any more."""
+        for replica in replicas:
+            for name, (added, removed) in self.arrived.pop(replica).items():
+                self.left[name] = Totals(self.left[name].added + added, self.left[name].removed + removed)
+        living = {replica.name for replica in self.replicas} - replicas
+        self.flying = [message for message in self.flying if message[0] in living]
 
 
 def test_a_publish_may_be_lost_repeated_late_or_overtaken_and_the_engine_wiped(url: str) -> None:
     """Whatever becomes of publishes, the engine never has too much; it is exact once each host has published."""
     kind = type("Merging", (Merging,), {"url": url})
-    run_state_machine_as_test(kind, settings=settings(max_examples=100, stateful_step_count=30, deadline=None))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(kind, settings=settings(max_examples=60, stateful_step_count=25, deadline=None))  # type: ignore[no-untyped-call]
 
 
 # --- machines ---------------------------------------------------------------------------------------------------------
@@ -363,6 +390,60 @@ async def test_a_replica_that_was_cut_off_begins_anew(
     standing = (await observer.exchange("observer", {"requests": Totals(1)}))["requests"]
     assert standing.everyone == Totals(12)
     await observer.close()
+
+
+@pytest.fixture
+def cut_off(deployment: str, url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
+    """Give what lets a month pass in which the engine has heard of nobody, and forgets all."""
+    months = 0
+
+    async def pass_a_month() -> None:
+        nonlocal months
+        months += 1
+        ahead = months * int(KEPT * 1e9)
+        monkeypatch.setattr("tenure.state.stores.publisher.clock", lambda: host_totals.clock() + ahead)
+        ledger = ledger_of(url, deployment)
+        await ledger.forget(-HANGS)
+        await ledger.close()
+
+    return pass_a_month
+
+
+async def test_whoever_comes_after_a_new_beginning_goes_on_with_it(
+    url: str, deployment: str, machines: Callable[[str], Path], cut_off: Callable[[], Awaitable[None]]
+) -> None:
+    """Workers that leave and come back on a machine that has begun anew count nothing twice, for no machine."""
+    seldom = Counter("requests", scope="cluster", interval=NEVER)
+    total = 0
+    for months in range(3):
+        for worker in range(3):
+            machines("one")
+            async with counting(url, deployment, seldom) as here:
+                total += 10**months
+                assert here.add(10**months) == total
+            machines(f"another-{months}-{worker}")
+            async with counting(url, deployment, seldom) as there:
+                assert there.value == total
+        await cut_off()
+
+
+async def test_a_machine_whose_counts_are_swept_away_counts_on_as_a_new_one(
+    url: str, deployment: str, machines: Callable[[str], Path], cut_off: Callable[[], Awaitable[None]]
+) -> None:
+    """What it has published stays; what is left in its folder of a replica of before says nothing of the new one."""
+    seldom = Counter("requests", scope="cluster", interval=NEVER)
+    machines("one")
+    async with counting(url, deployment, seldom) as counter:
+        counter.add(5)
+    await cut_off()
+    async with counting(url, deployment, seldom) as counter:
+        counter.add(2)
+    folder = await asyncio.to_thread(host_totals.settled, deployment, url, NEVER)
+    for file in (file for file in folder.iterdir() if file.name != "replica"):
+        file.unlink()
+    for expected in (8, 9):
+        async with counting(url, deployment, seldom) as counter:
+            assert counter.add() == expected
 
 
 async def test_what_is_forgotten_stays_in_the_total(url: str, deployment: str) -> None:
