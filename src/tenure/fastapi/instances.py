@@ -109,7 +109,7 @@ def closed_in_peace(connection: HTTPConnection, dependency: str) -> CancelScope:
     if instances is None or instances.stack is not stack:
         instances = connection.scope[INSTANCES] = Instances(stack)
     instances.is_settled = True
-    instances.cleanup = scope = _cleanup_scope(connection, stack)
+    instances.cleanup = scope = _cleanup_scope(_cleanup_scopes(connection), stack)
     return scope
 
 
@@ -121,13 +121,18 @@ def _settle(instances: Instances, connection: HTTPConnection, is_alone: bool) ->
     there. It shields from scopes around it, so where there is none it is left out: it takes longer than all the rest.
     """
     instances.is_settled = True
+    scopes = _cleanup_scopes(connection)
     if not is_alone or in_cancel_scope():
-        instances.cleanup = _cleanup_scope(connection, instances.stack)
+        instances.cleanup = _cleanup_scope(scopes, instances.stack)
     return instances.cleanup
 
 
-def _cleanup_scope(connection: HTTPConnection, stack: AsyncExitStack) -> CancelScope:
+def _cleanup_scopes(connection: HTTPConnection) -> dict[AsyncExitStack, CancelScope]:
     scopes: dict[AsyncExitStack, CancelScope] = connection.scope.setdefault(CLEANUP_SCOPES, {})
+    return scopes
+
+
+def _cleanup_scope(scopes: dict[AsyncExitStack, CancelScope], stack: AsyncExitStack) -> CancelScope:
     scope = scopes.get(stack)
     if scope is None:
         scope = scopes[stack] = stack.enter_context(CancelScope())
