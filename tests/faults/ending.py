@@ -22,13 +22,24 @@ def say(line: str) -> None:
 
 @scoped("app")
 async def below() -> AsyncIterator[str]:
-    """Be what the other stands on."""
+    """Be what the others stand on."""
     yield "below"
     say("below closed")
 
 
+@scoped("app", close_timeout=0.25)
+async def hanging(below: Annotated[str, Depends(below)]) -> AsyncIterator[str]:
+    """Hang, where the environment says so, until it is cancelled."""
+    yield below
+    try:
+        if os.environ.get("HANGS"):
+            await asyncio.Event().wait()
+    finally:
+        say("hanging closed")
+
+
 @scoped("app")
-async def beat(below: Annotated[str, Depends(below)], stop: Stop) -> AsyncIterator[asyncio.Task[None]]:
+async def beat(hanging: Annotated[str, Depends(hanging)], stop: Stop) -> AsyncIterator[asyncio.Task[None]]:
     """Run a task beside the app that waits for the shutdown."""
 
     async def told() -> None:
@@ -36,18 +47,13 @@ async def beat(below: Annotated[str, Depends(below)], stop: Stop) -> AsyncIterat
         say("beat told")
 
     task = asyncio.create_task(told())
+    say("opened")
     yield task
     await task
     say("beat closed")
 
 
 app = FastAPI(lifespan=lifespan(also=[beat], grace=float(os.environ["GRACE"])))
-
-
-@app.get("/ready")
-async def ready() -> int:
-    """Say which process answers."""
-    return os.getpid()
 
 
 async def ticks() -> AsyncIterator[ServerSentEvent]:
