@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager, suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
@@ -97,7 +98,10 @@ class Watcher:
 
     def next(self) -> tuple[Any, float]:
         """Wait for what comes next, and tell when that came."""
-        return self._heard.get(timeout=PATIENCE)
+        try:
+            return self._heard.get(timeout=PATIENCE)
+        except Empty:
+            pytest.fail(f"nothing is heard, within {PATIENCE:g} s")
 
     def leave(self) -> None:
         """Hear no more."""

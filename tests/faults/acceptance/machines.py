@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[3]
 APP = "tests.faults.acceptance.service:app"
 WORKERS = 4
-PATIENCE = 40.0
+PATIENCE = 60.0
 """Seconds after which a wait of a test has failed."""
 GONE = (OSError, HTTPException)
 """What a client meets whose worker was killed."""
@@ -211,4 +211,5 @@ def running(url: str, work: str) -> Generator[Pair]:
         pair = Pair(Path(folder), url, work)
         for machine in pair.machines:
             stack.callback(machine.stop)
+        stack.callback(pair.allow, "migrate")  # uvicorn ends no worker that is still starting
         yield pair

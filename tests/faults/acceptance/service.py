@@ -53,7 +53,7 @@ async def pool() -> AsyncIterator["asyncpg.Pool[Any]"]:
 Pool = Annotated["asyncpg.Pool[Any]", Depends(pool)]
 
 
-@scoped("cluster")
+@scoped("cluster", start_timeout=120)
 async def migrated() -> int:
     """Make the table that cannot be made twice, when the test says so."""
     note("began")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.acceptance.machines import PATIENCE, WORKERS, connected, running, until
 
-pytestmark = pytest.mark.timeout(180)  # two servers of four workers each start, and a lease of ten seconds runs out
+pytestmark = pytest.mark.timeout(240)  # two servers of four workers each start, and a lease of ten seconds runs out
 
 
 def test_another_goes_on_when_the_one_that_does_it_is_killed(dsn: str) -> None:

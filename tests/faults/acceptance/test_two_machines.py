@@ -28,16 +28,17 @@ ADDS = 20_000
 LIMIT = 100
 WORDS = 40
 
-pytestmark = pytest.mark.timeout(180)  # two servers of four workers each start with the first test of an engine
+pytestmark = pytest.mark.timeout(240)  # two servers of four workers each start with the first test of an engine
 
 
 @pytest.fixture(scope="module")
 def pair(request: pytest.FixtureRequest, url: str) -> Iterator[Pair]:  # noqa: F811 (a fixture)
-    """Run two machines, and let the step that is done once go on when all but one worker wait for it."""
+    """Run two machines whose workers have all started; before that, all but one wait for the step that is done once."""
     work = url if url.startswith("postgresql") else request.getfixturevalue("dsn")
     with running(url, work) as pair:
         pair.until_one_has_begun()
         pair.allow("migrate")
+        until(lambda: len(pair.noted("ready")) >= ALL, lambda: f"they do not start:\n{pair.log}")
         yield pair
 
 
@@ -96,8 +97,6 @@ def test_a_limit_is_one_for_all_workers(pair: Pair) -> None:
 
 def test_a_step_is_done_once_for_all(pair: Pair) -> None:
     """One process of eight does it, and the others go on when it has."""
-    with connected(*pair.machines):
-        pass
     assert [len(pair.noted("began")), len(pair.noted("ended"))] == [1, 1]
     ended = pair.noted("ended")[0][1]
     waits = [at - ended for _, at in pair.noted("ready")[:ALL]]
