@@ -32,7 +32,7 @@ EFFORTS = {
 MEMORY_REQUESTS = {"quick": 20_000, "default": 100_000, "full": 1_000_000}
 STATE = {
     "quick": state.Plan(rounds=6, limit=1),
-    "default": state.Plan(rounds=100, limit=2),
+    "default": state.Plan(rounds=100, limit=1.7),
     "full": state.Plan(rounds=500, limit=15),
 }
 IMPORTS = {"quick": 3, "default": 15, "full": 30}

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from benchmarks.state import with_redis, with_tenure
-from benchmarks.state.interleaved import compared, interleaved
+from benchmarks.state.interleaved import awaited, compared, interleaved
 from benchmarks.state.subject import LOAD, VALUE, Database
 from benchmarks.verification import NotTheWork
 
@@ -44,50 +44,32 @@ class Lane:
     async def read(self, times: int) -> float:
         """Read what is there."""
         get, keys = self.contender.get, self.keys
-        begin = perf_counter()
-        for number in range(times):
-            await get(keys[number % KEYS])
-        return (perf_counter() - begin) / times
+        return await awaited(lambda number: get(keys[number % KEYS]), times)
 
     async def read_or_load(self, times: int) -> float:
         """Read what would be loaded, were it not there."""
         get_or_load, keys = self.contender.get_or_load, self.keys
-        begin = perf_counter()
-        for number in range(times):
-            await get_or_load(keys[number % KEYS])
-        return (perf_counter() - begin) / times
+        return await awaited(lambda number: get_or_load(keys[number % KEYS]), times)
 
     async def keep(self, times: int) -> float:
         """Write."""
         keep, keys = self.contender.set, self.keys
-        begin = perf_counter()
-        for number in range(times):
-            await keep(keys[number % KEYS], VALUE)
-        return (perf_counter() - begin) / times
+        return await awaited(lambda number: keep(keys[number % KEYS], VALUE), times)
 
     async def increment(self, times: int) -> float:
         """Add to one number."""
-        return await self._add(self.contender.increment, "number", times)
+        increment, key = self.contender.increment, f"{self.contender.prefix}number"
+        return await awaited(lambda _: increment(key), times)
 
     async def limit(self, times: int) -> float:
         """Add to one number that expires."""
-        return await self._add(self.contender.limit, "limit", times)
-
-    async def _add(self, add: Callable[[str], Awaitable[int]], name: str, times: int) -> float:
-        key = f"{self.contender.prefix}{name}"
-        begin = perf_counter()
-        for _ in range(times):
-            await add(key)
-        return (perf_counter() - begin) / times
+        limit, key = self.contender.limit, f"{self.contender.prefix}limit"
+        return await awaited(lambda _: limit(key), times)
 
     async def read_at_once(self, times: int) -> float:
         """Read many at a time, and give the seconds of one."""
         get, keys = self.contender.get, self.keys[:AT_ONCE]
-        turns = max(1, times // AT_ONCE)
-        begin = perf_counter()
-        for _ in range(turns):
-            await asyncio.gather(*map(get, keys))
-        return (perf_counter() - begin) / turns / AT_ONCE
+        return await awaited(lambda _: asyncio.gather(*map(get, keys)), max(1, times // AT_ONCE)) / AT_ONCE
 
     async def stampede(self, times: int) -> float:
         """Let many want what is not there, and give the seconds until the last has it."""
@@ -107,7 +89,8 @@ class Lane:
         Raises:
             NotTheWork: It does not.
         """
-        await self.keep(KEYS)
+        for each in self.keys:
+            await self.contender.set(each, VALUE)
         key, contender = next(self.missing), self.contender
         seen = [await contender.get(self.keys[0]), await contender.get(key)]
         seen += [await contender.get_or_load(key), await contender.get(key), self.database.loads]

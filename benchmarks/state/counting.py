@@ -19,7 +19,7 @@ from benchmarks.verification import NotTheWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Self
+    from typing import Any, Self
 
     from benchmarks.results import Ratio
     from benchmarks.state.interleaved import Timed
@@ -98,12 +98,17 @@ async def measure(url: str, plan: Plan, advance: Callable[[str], object]) -> lis
 
 def adding(contender: Counting) -> Timed:
     """Add in the event loop."""
-    return partial(awaited if contender.waits else repeated, contender.add)
+    return timed(contender, contender.add)
 
 
 def valuing(contender: Counting) -> Timed:
     """Read in the event loop."""
-    return partial(awaited if contender.waits else repeated, contender.value)
+    return timed(contender, contender.value)
+
+
+def timed(contender: Counting, function: Callable[[], Any]) -> Timed:
+    """Time what waits for a server as it waits, and the other as it is."""
+    return partial(awaited, lambda _: function()) if contender.waits else partial(repeated, function)
 
 
 def adding_in_thread(contender: Counting) -> Timed:
@@ -132,7 +137,7 @@ def clocked(function: Callable[[], object], times: int) -> float:
     return median(timer.timeit(calls) / calls for _ in range(times // calls))
 
 
-async def verify(contender: Counting, timed: Timed, *, by: int) -> None:
+async def verify(contender: Counting, does: Timed, *, by: int) -> None:
     """
     See that what is timed adds what it should.
 
@@ -140,7 +145,7 @@ async def verify(contender: Counting, timed: Timed, *, by: int) -> None:
         NotTheWork: It does not.
     """
     before = await valued(contender)
-    await timed(1)
+    await does(1)
     expect(contender, await valued(contender), before + by)
 
 

@@ -14,6 +14,9 @@ from benchmarks.rounds import WARM_UP, quartiles
 if TYPE_CHECKING:
     from benchmarks.rounds import Effort
 
+PIECES = 25
+"""In how many a round's calls are timed, so that a median is not what else the machine does for a moment."""
+
 Timed = Callable[[int], Awaitable[float]]
 """Does the work so many times, and gives the seconds of one."""
 
@@ -49,12 +52,16 @@ async def enough(timed: Timed, seconds: float) -> int:
     return max(1, round(seconds / taken * number))
 
 
-async def awaited(function: Callable[[], Awaitable[object]], times: int) -> float:
-    """Await it so many times."""
-    begin = perf_counter()
-    for _ in range(times):
-        await function()
-    return (perf_counter() - begin) / times
+async def awaited(function: Callable[[int], Awaitable[object]], times: int) -> float:
+    """Await it with each number below `times`, and give the seconds of one, the median of `PIECES`."""
+    size = max(1, times // PIECES)
+    taken: list[float] = []
+    for first in range(0, times - size + 1, size):
+        begin = perf_counter()
+        for number in range(first, first + size):
+            await function(number)
+        taken.append((perf_counter() - begin) / size)
+    return median(taken)
 
 
 def compared(work: str, title: str, found: Mapping[str, list[float]], notes: Mapping[str, str]) -> list[Ratio]:

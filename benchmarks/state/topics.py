@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from benchmarks.state import with_redis, with_tenure
-from benchmarks.state.interleaved import compared, interleaved
+from benchmarks.state.interleaved import awaited, compared, interleaved
 from benchmarks.state.subject import VALUE
 from benchmarks.verification import NotTheWork
 
@@ -51,15 +51,13 @@ async def measure(url: str, plan: Plan, advance: Callable[[str], object]) -> lis
 
 
 async def there_and_back(contender: Sending, times: int) -> float:
-    """Publish one after the other has been received, and give the median of the seconds."""
-    taken: list[float] = []
-    for _ in range(times):
-        begin = perf_counter()
+    """Publish one after the other has been received."""
+
+    async def message(_: int) -> None:
         await contender.publish(VALUE)
-        received = await contender.receive()
-        taken.append(perf_counter() - begin)
-        expect(contender, received)
-    return median(taken)
+        expect(contender, await contender.receive())
+
+    return await awaited(message, times)
 
 
 async def many(contender: Sending, times: int) -> float:

@@ -12,7 +12,7 @@ from cashews.picklers import PicklerType
 from benchmarks.state.subject import TTL, Caching
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from benchmarks.state.subject import Database, Value
 
@@ -47,7 +47,7 @@ def as_json(database: Database) -> Any:  # noqa: ANN401 (a context)
 
 
 @asynccontextmanager
-async def _caching(name: str, database: Database, notes: dict[str, str], **settings: Any) -> AsyncIterator[Caching]:  # noqa: ANN401 (those of cashews)
+async def _caching(name: str, database: Database, notes: dict[str, str], **settings: Any) -> AsyncGenerator[Caching]:  # noqa: ANN401 (those of cashews)
     cache = cashews.Cache()
     cache.setup(check_repr=False, **settings)  # what it has read it would else write as text, to see that it can
     await cache.init()

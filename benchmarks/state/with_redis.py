@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from benchmarks.state.subject import TTL, Caching, Counting, Sending
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from benchmarks.state.subject import Database, Value
 
@@ -26,7 +26,7 @@ EACH_LOADS = {"stampede": "each who wants it does"}
 
 
 @asynccontextmanager
-async def counting(url: str) -> AsyncIterator[Counting]:
+async def counting(url: str) -> AsyncGenerator[Counting]:
     """Count with a key of the server."""
     with redis.Redis.from_url(url) as from_threads:
         async with Redis.from_url(url) as client:
@@ -44,7 +44,7 @@ async def counting(url: str) -> AsyncIterator[Counting]:
 
 
 @asynccontextmanager
-async def caching(url: str, database: Database) -> AsyncIterator[Caching]:
+async def caching(url: str, database: Database) -> AsyncGenerator[Caching]:
     """Keep JSON by the standard library; look for a value, and load it where there is none."""
     async with Redis.from_url(url) as client:
         script = client.register_script(LIMIT)
@@ -70,7 +70,7 @@ async def caching(url: str, database: Database) -> AsyncIterator[Caching]:
 
 
 @asynccontextmanager
-async def sending(url: str) -> AsyncIterator[Sending]:
+async def sending(url: str) -> AsyncGenerator[Sending]:
     """Publish JSON over the pool, and listen on a connection of its own."""
     async with Redis.from_url(url) as client, client.pubsub() as subscription:
         await subscription.subscribe("users")

@@ -11,7 +11,7 @@ from benchmarks.state.subject import TTL, Caching, Counting, Sending
 from tenure import Cache, Counter, Topic, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from benchmarks.state.subject import Database, Value
     from tenure.scopes import ScopeName
@@ -27,7 +27,7 @@ ONE_FOR_ALL = {"stampede": "for all processes"}
 
 
 @asynccontextmanager
-async def counting() -> AsyncIterator[Counting]:
+async def counting() -> AsyncGenerator[Counting]:
     """Count in the mapped file."""
     async with running(also=[requests]) as scope:
         counter = await scope.get(requests)
@@ -35,7 +35,7 @@ async def counting() -> AsyncIterator[Counting]:
 
 
 @asynccontextmanager
-async def caching(scope: ScopeName, database: Database) -> AsyncIterator[Caching]:
+async def caching(scope: ScopeName, database: Database) -> AsyncGenerator[Caching]:
     """Keep values of no declared type, so JSON as it is, as the others do."""
     async with running(also=[users[scope]]) as app:
         cache = await app.get(users[scope])
@@ -54,7 +54,7 @@ async def caching(scope: ScopeName, database: Database) -> AsyncIterator[Caching
 
 
 @asynccontextmanager
-async def sending() -> AsyncIterator[Sending]:
+async def sending() -> AsyncGenerator[Sending]:
     """Publish to a topic, and be subscribed to it."""
     async with running(also=[news]) as scope:
         topic = await scope.get(news)

@@ -20,7 +20,7 @@ from benchmarks.state.subject import VALUE, Caching, Counting, Database, Sending
 from benchmarks.verification import NotTheWork
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
 REDIS = "redis-py"
 QUICK = Plan(rounds=2, limit=0.2, seconds=0.0005, processes=8, messages=300, others=False)
@@ -151,14 +151,16 @@ async def test_calls_are_as_many_as_fill_the_time() -> None:
 
 
 async def test_awaited_is_called_so_often() -> None:
-    """The time of one call is that of as many as were asked for."""
-    calls: list[None] = []
+    """Each number is called once and in order; of many, those that fill the pieces."""
+    calls: list[int] = []
 
-    async def call() -> None:
-        calls.append(None)
+    async def call(number: int) -> None:
+        calls.append(number)
 
     assert await awaited(call, 7) > 0
-    assert len(calls) == 7
+    assert calls == list(range(7))
+    await awaited(call, 55)
+    assert calls[7:] == list(range(54))
 
 
 def test_the_table_says_each_title_once() -> None:
@@ -181,7 +183,7 @@ def test_a_small_ratio_keeps_its_digits(ratio: float, said: str) -> None:
 
 
 @asynccontextmanager
-async def memory() -> AsyncIterator[tuple[Caching, Database]]:
+async def memory() -> AsyncGenerator[tuple[Caching, Database]]:
     """Run tenure's cache in memory, and what it loads from."""
     database = Database()
     async with with_tenure.caching("app", database) as contender:
