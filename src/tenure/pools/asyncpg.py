@@ -22,7 +22,7 @@ from tenure.resources import Resource
 
 try:
     from tenure.pools.asyncpg_connection import Begin, Connection, Isolation, Pin, pinned, pinning
-    from tenure.pools.asyncpg_pool import Pool, PoolStats
+    from tenure.pools.asyncpg_pool import Pool
 except ModuleNotFoundError as error:
     if error.name != "asyncpg":
         raise
@@ -31,6 +31,7 @@ except ModuleNotFoundError as error:
 from tenure.pools.budget import within_budget
 from tenure.pools.settings import Knobs, PoolSettings
 from tenure.pools.sites import site
+from tenure.pools.stats import PoolStats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

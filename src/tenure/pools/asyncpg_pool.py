@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import logging
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -17,6 +16,7 @@ from tenure.pools.asyncpg_connection import AWAY, Connection, Pin, is_gone, pinn
 from tenure.pools.errors import PoolExhausted, Unreachable
 from tenure.pools.places import Places
 from tenure.pools.sites import site
+from tenure.pools.stats import PoolStats
 from tenure.pools.watch import Watch, tell
 
 if TYPE_CHECKING:
@@ -33,30 +33,6 @@ logger = logging.getLogger("tenure")
 CHECK = 1.0
 """Seconds that a connection has to answer when it is checked before use."""
 _CONNECT = frozenset(inspect.signature(asyncpg.connect).parameters)
-
-
-@dataclass(frozen=True)
-class PoolStats:
-    """
-    A pool at one moment.
-
-    Attributes:
-        size: Most connections at once.
-        open: Connections that there are.
-        in_use: Those that are out.
-        waiting: Borrowers that wait for one.
-        refused: Borrowers so far that were told that none was free.
-        killed: Connections so far that had to be ended, as they could not be given back in time.
-        leaked: Connections so far that were out for longer than `leak_after`.
-    """
-
-    size: int
-    open: int
-    in_use: int
-    waiting: int
-    refused: int
-    killed: int
-    leaked: int
 
 
 class Pool:

@@ -16,7 +16,10 @@ Site: TypeAlias = "tuple[tuple[str, int, str], ...]"
 """Frames of the program's own code, innermost first: file, line, function."""
 
 LIBRARIES = frozenset(
-    {"_asyncio", "anyio", "asyncio", "asyncpg", "contextlib", "fastapi", "sqlalchemy", "starlette", "tenure", "uvicorn"}
+    {
+        *("_asyncio", "anyio", "asyncio", "contextlib", "fastapi", "starlette", "tenure", "uvicorn"),
+        *("asyncpg", "httpx", "redis", "sqlalchemy"),
+    }
 )
 LOOP = frozenset({"asyncio.base_events", "asyncio.events", "asyncio.runners"})
 """What runs tasks: frames beyond it have asked for nothing."""

@@ -13,9 +13,9 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from tenure.cancellation import uninterrupted
 from tenure.errors import AlreadyClosed
-from tenure.pools.asyncpg_pool import PoolStats
 from tenure.pools.errors import PoolExhausted, Unreachable
 from tenure.pools.places import Places
+from tenure.pools.stats import PoolStats
 from tenure.pools.watch import Watch, tell
 
 if TYPE_CHECKING:
