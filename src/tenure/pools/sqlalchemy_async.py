@@ -128,9 +128,9 @@ class AsyncEnginePool(EnginePool):
     def _on_rollback(self, connection: Connection) -> None:
         self._release_soon(_loan(connection))
 
-    def _on_reset(self, connection: DBAPIConnection, record: ConnectionPoolEntry, state: PoolResetState) -> None:
+    def _on_reset(self, connection: DBAPIConnection, record: ConnectionPoolEntry | None, state: PoolResetState) -> None:
         """Before a connection is given back, let the server be done with what was given up."""
-        if not state.asyncio_safe:
+        if record is None or not state.asyncio_safe:  # it is none of the pool's any more, or is being collected
             return
         self._release_soon(noted(record))
         if record.info.pop(INTERRUPTED, False):
@@ -267,7 +267,8 @@ async def _asked_anything(driver: Driven) -> None:
 async def _settled(driver: Driven) -> None:
     """Let the server be done with what was cancelled, and with its transaction."""
     try:
-        await driver.execute("")  # the driver waits for the cancellation first
+        with suppress(asyncpg.InFailedSQLTransactionError):
+            await driver.execute("SELECT 1")  # the driver waits for the cancellation first
         if driver.is_in_transaction():
             await driver.execute("ROLLBACK")
     except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError):
