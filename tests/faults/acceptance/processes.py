@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tenure.lifespan import Scope
 
-BURST, PAUSE = 500, 0.002
+BURST, PAUSE = 200, 0.003
 """How often a process adds until it lets others run, and for how many seconds."""
 
 by_app = Counter("adds", scope="app")

@@ -186,4 +186,4 @@ async def sessions(pool: Pool) -> list[int]:
     """Take every connection that the app's pool has, and tell which process of the database serves it."""
     async with AsyncExitStack() as stack:
         taken = [await stack.enter_async_context(pool.acquire(timeout=10)) for _ in range(POOL)]
-        return [connection.get_server_pid() for connection in taken]
+        return sorted(connection.get_server_pid() for connection in taken)

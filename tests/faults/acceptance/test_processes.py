@@ -31,6 +31,8 @@ KILLS = 40
 ALIVE = 4
 EACH = 250_000
 
+pytestmark = pytest.mark.timeout(240)  # millions of adds, which take far longer where coverage is measured
+
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
