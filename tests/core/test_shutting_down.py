@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import anyio.to_thread
 import httpx
 import pytest
-import uvloop
 from fastapi import Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
@@ -508,9 +507,8 @@ class TestSignals:
             signal.raise_signal(signum)
         assert got == [signum] * 3
 
-    @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-    def test_an_event_loops_own_handler_goes_on(self, run: Callable[..., None]) -> None:
-        """What the event loop was to call on a signal is called, in asyncio and in uvloop."""
+    def test_an_event_loops_own_handler_goes_on(self) -> None:
+        """What the event loop was to call on a signal is called."""
 
         async def serve() -> None:
             app, told = told_app()
@@ -525,7 +523,7 @@ class TestSignals:
             await got.wait()
             loop.remove_signal_handler(signal.SIGTERM)
 
-        run(serve())
+        asyncio.run(serve())
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
     async def test_what_nothing_handles_is_left_alone(self, caplog: pytest.LogCaptureFixture) -> None:
