@@ -29,13 +29,17 @@ def _empty_log() -> None:
 
 
 class Visit:
-    """A request as a server makes it, of a client that can leave."""
+    """A request as a server makes it, of a client that can leave; `repeats` is whether it says so to all who ask."""
 
-    def __init__(self, app: FastAPI, path: str = "/", *, body: tuple[bytes, ...] = (b"",)) -> None:
+    def __init__(
+        self, app: FastAPI, path: str = "/", *, body: tuple[bytes, ...] = (b"",), repeats: bool = True
+    ) -> None:
         self.sent: list[dict[str, Any]] = []
         self.asked = 0
         self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._has_left = False
+        self._repeats = repeats
+        self._is_asked = False
         for i, part in enumerate(body, start=1):
             self.send_part(part, more=i < len(body))
         scope = {
@@ -79,9 +83,17 @@ class Visit:
 
     async def _receive(self) -> dict[str, Any]:
         self.asked += 1
-        if self._has_left and self._messages.empty():
-            return {"type": "http.disconnect"}  # again and again, as servers do
-        return await self._messages.get()
+        assert not self._is_asked, "two ask at the same time"
+        if self._has_left and self._repeats and self._messages.empty():
+            return {"type": "http.disconnect"}
+        self._is_asked = True
+        try:
+            return await self._messages.get()
+        except asyncio.CancelledError:
+            await turns()  # as below a middleware, which has to end tasks of its own
+            raise
+        finally:
+            self._is_asked = False
 
     async def _send(self, message: dict[str, Any]) -> None:
         self.sent.append(message)
@@ -92,7 +104,7 @@ async def logged(entry: str) -> None:
     deadline = time.monotonic() + DEADLINE
     while entry not in log:
         assert time.monotonic() < deadline, log
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)  # so that it is seen before anything follows
 
 
 async def turns(count: int = 20) -> None:
@@ -109,6 +121,15 @@ async def wait() -> None:
     except BaseException as error:
         log.append(type(error).__name__)
         raise
+
+
+async def wait_and_clean_up() -> None:
+    """Wait for as long as nobody cancels it, and wait once more to put things in order."""
+    try:
+        await wait()
+    finally:
+        await turns()
+        log.append("cleaned up")
 
 
 @scoped("app")
@@ -187,13 +208,13 @@ async def test_a_handler_is_cancelled_and_what_it_held_is_closed() -> None:
 
 def of_a_route() -> FastAPI:
     """Ask for it by a route."""
-    return one_route(wait)
+    return one_route(wait_and_clean_up)
 
 
 def of_a_router() -> FastAPI:
     """Ask for it by a router."""
     app, router = FastAPI(), APIRouter(dependencies=CANCELS)
-    router.post("/")(wait)
+    router.post("/")(wait_and_clean_up)
     app.include_router(router)
     return app
 
@@ -201,7 +222,7 @@ def of_a_router() -> FastAPI:
 def of_an_app() -> FastAPI:
     """Ask for it by the app."""
     app = FastAPI(dependencies=CANCELS)
-    app.post("/")(wait)
+    app.post("/")(wait_and_clean_up)
     return app
 
 
@@ -211,7 +232,7 @@ def by_a_parameter() -> FastAPI:
 
     @app.post("/")
     async def handler(_: Annotated[None, Depends(cancel_on_disconnect)]) -> None:
-        await wait()
+        await wait_and_clean_up()
 
     return app
 
@@ -219,13 +240,13 @@ def by_a_parameter() -> FastAPI:
 def twice() -> FastAPI:
     """Ask for it by the app, and by a route in another way."""
     app = FastAPI(dependencies=CANCELS)
-    app.post("/", dependencies=[Depends(cancel_on_disconnect, scope="function", use_cache=False)])(wait)
+    app.post("/", dependencies=[Depends(cancel_on_disconnect, scope="function", use_cache=False)])(wait_and_clean_up)
     return app
 
 
 def below_a_middleware() -> FastAPI:
     """Ask for it below a middleware that has a task of its own for the request."""
-    app = one_route(wait)
+    app = one_route(wait_and_clean_up)
 
     @app.middleware("http")
     async def middleware(request: Request, call_next: Any) -> Any:
@@ -236,12 +257,16 @@ def below_a_middleware() -> FastAPI:
 
 @pytest.mark.parametrize("make", [of_a_route, of_a_router, of_an_app, by_a_parameter, twice, below_a_middleware])
 async def test_it_is_asked_for_as_any_dependency(make: Callable[[], FastAPI]) -> None:
-    """A route, a router, an app or a parameter may ask for it, with no lifespan of tenure's."""
+    """
+    A route, a router, an app or a parameter may ask for it, with no lifespan of tenure's.
+
+    The handler is cancelled once: what it awaits thereafter, to put things in order, is not cancelled.
+    """
     client = Visit(make())
     await logged("waits")
     client.leave()
     await client.ended()
-    assert log == ["waits", "CancelledError"]
+    assert log == ["waits", "CancelledError", "cleaned up"]
     assert client.status == 499
 
 
@@ -315,8 +340,12 @@ async def test_a_commit_that_has_begun_is_not_torn() -> None:
     async def first(transaction: Transaction) -> str:
         return transaction
 
+    @app.post("/between", dependencies=[Depends(visit), *CANCELS])
+    async def between(transaction: Transaction) -> str:
+        return transaction
+
     async with running(app):
-        for path in ("/", "/first"):
+        for path in ("/", "/first", "/between"):
             client = Visit(app, path)
             await logged("commits")
             client.leave()
@@ -324,23 +353,6 @@ async def test_a_commit_that_has_begun_is_not_torn() -> None:
             assert log == ["commits", "committed"]
             assert client.answer == b'"shared"'
             log.clear()
-
-
-async def test_a_handler_may_clean_up() -> None:
-    """The handler is cancelled once: what it awaits thereafter, to put things in order, is not cancelled."""
-
-    async def handler() -> None:
-        try:
-            await wait()
-        finally:
-            await turns()
-            log.append("cleaned up")
-
-    client = Visit(one_route(handler))
-    await logged("waits")
-    client.leave()
-    await client.ended()
-    assert log == ["waits", "CancelledError", "cleaned up"]
 
 
 async def test_a_handler_that_will_not_be_cancelled_answers() -> None:
@@ -457,6 +469,21 @@ async def test_a_body_that_the_handler_reads_is_whole(parts: tuple[bytes, ...]) 
     assert read == [*filter(None, parts), b""]
 
 
+async def test_who_has_read_a_body_is_cancelled_as_any() -> None:
+    """When a handler has read a large body by itself, its client is watched on."""
+
+    async def handler(request: Request) -> None:
+        await turns()
+        log.append(f"{len(await request.body())} bytes")
+        await wait()
+
+    client = Visit(one_route(handler), body=(b"x" * 40_000,) * 5)
+    await logged("waits")
+    client.leave()
+    await client.ended()
+    assert log == ["200000 bytes", "waits", "CancelledError"]
+
+
 async def test_a_body_that_fastapi_reads_is_whole() -> None:
     """A handler that takes its body as a parameter is cancelled as any, for FastAPI has read it before."""
 
@@ -520,7 +547,7 @@ async def test_who_reads_after_the_client_has_left_is_told() -> None:
             log.append(f"left: {await request.is_disconnected()}")
             await request.body()
 
-    client = Visit(one_route(handler), body=())
+    client = Visit(one_route(handler), body=(), repeats=False)
     await logged("waits")
     client.leave()
     await client.ended()
@@ -596,6 +623,7 @@ async def test_a_stream_is_left_to_starlette() -> None:
         await wait()
 
     async def handler() -> StreamingResponse:
+        await turns()
         return StreamingResponse(stream())
 
     client = Visit(one_route(handler))
@@ -606,22 +634,78 @@ async def test_a_stream_is_left_to_starlette() -> None:
     assert (client.status, client.answer) == (200, b"first")
 
 
+@pytest.mark.parametrize("turn", range(12))
+async def test_a_handler_is_cancelled_or_its_background_task_is_done(turn: int) -> None:
+    """Whenever the client leaves, either the handler is cancelled or what follows its answer is done."""
+    client: Visit
+
+    async def later(request: Request) -> None:
+        await turns(50)
+        assert await request.body() == b"read late"
+        log.append("done")
+
+    async def handler(request: Request, tasks: BackgroundTasks) -> None:
+        client.leave()
+        tasks.add_task(later, request)
+        await turns(turn)
+
+    client = Visit(one_route(handler), body=(b"read", b" late"))
+    await client.ended()
+    assert (client.status, log) in ((499, []), (200, ["done"]))
+
+
 async def test_a_background_task_is_not_cancelled() -> None:
-    """What is done after the answer is done although the client has left by then."""
+    """What is done after the answer is done although the client has left by then, or while a thread was at work."""
+    goes_on = ThreadEvent()
 
     async def later() -> None:
         log.append("begins")
-        await turns()
+        await asyncio.sleep(0.05)
         log.append("done")
 
-    async def handler(tasks: BackgroundTasks) -> None:
+    async def answers(tasks: BackgroundTasks) -> None:
         tasks.add_task(later)
 
-    client = Visit(one_route(handler))
+    def in_a_thread(tasks: BackgroundTasks) -> None:
+        tasks.add_task(later)
+        log.append("in a thread")
+        assert goes_on.wait(DEADLINE)
+
+    client = Visit(one_route(answers))
     await logged("begins")
     client.leave()
     await client.ended()
     assert log == ["begins", "done"]
+    client = Visit(one_route(in_a_thread))
+    await logged("in a thread")
+    client.leave()
+    await turns()
+    goes_on.set()
+    await client.ended()
+    assert log == ["begins", "done", "in a thread", "begins", "done"]
+
+
+async def test_who_reads_the_body_after_the_answer_gets_it() -> None:
+    """A background task may read on where nobody did before, and is not cancelled for the client that leaves then."""
+
+    async def later(request: Request) -> None:
+        parts = request.stream()
+        log.append((await anext(parts)).decode())
+        log.append((await anext(parts)).decode())
+        await asyncio.sleep(0.05)
+        log.append("done")
+
+    async def handler(request: Request, tasks: BackgroundTasks) -> None:
+        tasks.add_task(later, request)
+
+    client = Visit(one_route(handler), body=())
+    client.send_part(b"first", more=True)
+    await logged("first")
+    client.send_part(b"second", more=False)
+    await logged("second")
+    client.leave()
+    await client.ended()
+    assert log == ["first", "second", "done"]
 
 
 async def test_a_handler_of_499_hears_of_it() -> None:

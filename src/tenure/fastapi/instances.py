@@ -61,11 +61,8 @@ async def instance(  # noqa: PLR0913 (each says how it is asked for)
     `is_alone` says that nothing but resources is opened for the request, so that only they need a cancel scope.
     """
     stack = exit_stack(connection, REQUEST_STACK, resource.name)
-    made_so_far = connection.scope.get(INSTANCES)
-    # A middleware may send one ASGI scope through the app twice; what the first pass closed must not serve the second.
-    if made_so_far is None or made_so_far.stack is not stack:
-        made_so_far = connection.scope[INSTANCES] = Instances(stack)
-    elif use_cache and key in made_so_far.values:
+    made_so_far = _instances(connection, stack)
+    if use_cache and key in made_so_far.values:
         return made_so_far.values[key]
     if resource.kind.closes:
         cleanup = made_so_far.cleanup if made_so_far.is_settled else _settle(made_so_far, connection, is_alone)
@@ -78,6 +75,14 @@ async def instance(  # noqa: PLR0913 (each says how it is asked for)
         value = await made(resource.factory, resource.kind, inputs)
     made_so_far.values.setdefault(key, value)
     return value
+
+
+def _instances(connection: HTTPConnection, stack: AsyncExitStack) -> Instances:
+    instances: Instances | None = connection.scope.get(INSTANCES)
+    # A middleware may send one ASGI scope through the app twice; what the first pass closed must not serve the second.
+    if instances is None or instances.stack is not stack:
+        instances = connection.scope[INSTANCES] = Instances(stack)
+    return instances
 
 
 def exit_stack(connection: HTTPConnection, key: str, dependency: str) -> AsyncExitStack:
@@ -105,9 +110,7 @@ def closed_in_peace(connection: HTTPConnection, dependency: str) -> CancelScope:
         UnsupportedFastAPI: As `exit_stack`.
     """
     stack = exit_stack(connection, REQUEST_STACK, dependency)
-    instances = connection.scope.get(INSTANCES)
-    if instances is None or instances.stack is not stack:
-        instances = connection.scope[INSTANCES] = Instances(stack)
+    instances = _instances(connection, stack)
     instances.is_settled = True
     instances.cleanup = scope = _cleanup_scope(_cleanup_scopes(connection), stack)
     return scope
