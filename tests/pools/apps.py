@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 
@@ -15,20 +15,22 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from tenure.pools.asyncpg import Pool, PoolResource
+    from tenure import Resource
 
 SIZE = 5
 
+T = TypeVar("T")
+
 
 @asynccontextmanager
-async def served(app: FastAPI, database: PoolResource) -> AsyncIterator[tuple[httpx.AsyncClient, Pool]]:
+async def served(app: FastAPI, pool: Resource[T]) -> AsyncIterator[tuple[httpx.AsyncClient, T]]:
     """Run an app in this process; give a client of it, and its pool."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         running(app) as scope,
         httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
     ):
-        yield client, await scope.get(database)
+        yield client, await scope.get(pool)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> None:

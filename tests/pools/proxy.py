@@ -1,4 +1,4 @@
-"""A way to PostgreSQL over TCP that falls silent when it is told to: nothing arrives, and nothing is closed."""
+"""A way to a server over TCP that falls silent when it is told to: nothing arrives, and nothing is closed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class Proxy:
     Forwards what comes to a port of its own; belongs to the event loop in which it was entered.
 
     Attributes:
-        dsn: The address by way of the proxy.
+        port: Where it listens, on 127.0.0.1.
+        dsn: The address of PostgreSQL by way of the proxy.
         open: How many connections lead through it now.
     """
 
@@ -28,9 +29,9 @@ class Proxy:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
+        self.port: int = self._server.sockets[0].getsockname()[1]
         user = quote(self._target.username or "postgres")
-        self.dsn = urlunsplit(("postgresql", f"{user}@127.0.0.1:{port}", self._target.path, "sslmode=disable", ""))
+        self.dsn = urlunsplit(("postgresql", f"{user}@127.0.0.1:{self.port}", self._target.path, "sslmode=disable", ""))
         return self
 
     async def __aexit__(self, *_: object) -> None:
