@@ -145,6 +145,10 @@ class Client:
         assert isinstance(loop, SetForward)
         loop.ahead += seconds
 
+    def renews(self) -> bool:
+        """Tell whether a task of it renews a lease."""
+        return any("renews" in task.get_name() for task in asyncio.all_tasks(self._runner.get_loop()))
+
     def stop(self, *blocks: Block) -> None:
         """Cancel blocks, and wait for their end."""
         for block in blocks:

@@ -172,11 +172,12 @@ class Locking(RuleBasedStateMachine):
         self.holder, client.inside, self.left = block, block, 3
 
     def ends(self, client: Client, block: Block, outcome: type[BaseException] | None) -> None:
-        """See that a block ends as it should, and holds nothing then."""
+        """See that a block ends as it should, and holds and renews nothing then."""
         client.run(block.task.done)
         assert block.outcome == outcome
         if client.inside is block:
             client.inside = None
+            assert not client.renews()
         if self.holder is block:
             self.holder = None
 
