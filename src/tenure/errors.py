@@ -36,6 +36,7 @@ Every error that tenure raises, in one tree.
     │   │   ├── NestedBorrow      nested-borrow       all who hold a connection wait for another
     │   │   └── Unreachable       unreachable         the server is away, restarts or does not answer
     │   ├── ConcurrentUse         concurrent-use      two tasks have transactions on one connection
+    │   ├── BlockingCall          blocking-call       a sync connection is used in an event loop
     │   └── BudgetExceeded        pool-budget         fewer connections than workers, or more workers than said
     └── StateError
         ├── StateUnavailable      state-unavailable   where state is kept cannot be reached or written

@@ -156,7 +156,8 @@ class Places:
         self._free += 1
 
     def _refuse_deadlock(self, holding: Loan) -> None:
-        if all(loan.waits or loan is holding for loan in self.loans):
+        stuck = {loan.task for loan in self.loans if loan.waits or loan is holding} - {None}
+        if all(loan.waits or loan is holding or loan.task in stuck for loan in self.loans):
             self.refused += 1
             msg = (
                 f"a second connection of pool `{self.name}` was asked for while the first is held, "

@@ -19,7 +19,7 @@ from tenure.cancellation import uninterrupted
 from tenure.errors import OtherLoop
 from tenure.pools.asyncpg_connection import AWAY
 from tenure.pools.sites import DEPTH, Site, site
-from tenure.pools.sqlalchemy_pool import EnginePool, note, noted
+from tenure.pools.sqlalchemy_pool import CHECK, EnginePool, note, noted
 from tenure.pools.sqlalchemy_session import TaskSession, asked_at
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tenure")
 
-CHECK = 1.0
-"""Seconds that a connection has to answer when it is checked before use."""
 INTERRUPTED = "tenure_interrupted"
 """Where a connection's record says that a statement of it was given up, and may be running still."""
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tenure")
 
+CHECK = 1.0
+"""Seconds that a connection has to answer when it is checked before use."""
 USED = "tenure_used"
 """Where a connection's record says when it was last used."""
 LOAN = "tenure_loan"
@@ -150,8 +152,9 @@ class EnginePool(ABC):
         used = record.info.get(USED)
         if used is None:
             return
-        is_fresh = self._loop.time() - used < self.settings.check_after and used >= self._watch.up_since
-        if self._is_gone(driver) or not (is_fresh or self._answers(connection)):
+        is_known = self._loop.time() - used < self.settings.check_after and used >= self._watch.up_since
+        is_doubtful = not is_known or self._is_doubtful(driver)
+        if self._is_gone(driver) or (is_doubtful and not self._answers(connection)):
             self._terminate(driver)
             msg = "it is closed, or does not answer"
             raise DisconnectionError(msg)
@@ -247,6 +250,10 @@ class EnginePool(ABC):
     @abstractmethod
     def _reason(self, error: BaseException, driver: Any, context: ExceptionContext) -> BaseException | None:  # noqa: ANN401 (the driver's connection)
         """Give the error again if it says that the server is away, and settle whether the connection can be kept."""
+
+    def _is_doubtful(self, driver: Any) -> bool:  # noqa: ANN401, ARG002 (the driver's connection; others can tell)
+        """Tell whether there is reason to check a connection that was used just now."""
+        return False
 
     @abstractmethod
     def _end(self, loan: Loan) -> None:

@@ -1,15 +1,18 @@
-"""SQLAlchemy's `AsyncSession`, for one task at a time, and over when its block is."""
+"""SQLAlchemy's sessions, for one task or one place in the pool, and over when their handler or block is."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from tenure.cancellation import uninterrupted
 from tenure.errors import AlreadyClosed
@@ -18,6 +21,11 @@ from tenure.pools.sites import Site, shown, site
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
+
+    from sqlalchemy import Connection
+
+    from tenure.pools.places import Loan
+    from tenure.pools.sqlalchemy_sync import SyncEnginePool
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -130,3 +138,76 @@ for _name in (
     "stream_scalars",
 ):
     setattr(TaskSession, _name, _by_one_task(getattr(AsyncSession, _name)))
+
+
+class ThreadSession(Session):
+    """
+    A session for threads, on the one connection of a place that was waited for in the event loop.
+
+    Raises:
+        AlreadyClosed: The request's handler, or the block that it was opened for, has ended.
+    """
+
+    def __init__(self, pool: SyncEnginePool, loan: Loan) -> None:
+        super().__init__(expire_on_commit=False)
+        self._pool = pool
+        self._loan = loan
+        self._is_over = False
+        self._connected: Connection | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it has used the database."""
+        return self._connected is not None
+
+    def get_bind(self, *_: Any, **__: Any) -> Connection:  # noqa: ANN401 (what SQLAlchemy would choose an engine by)
+        """Give its connection, taken now if this is the first use of it."""
+        self._refuse()
+        if self._connected is None or self._connected.invalidated:
+            with self._pool.lending(self._loan):
+                connection = self._pool.engine.connect()
+            if self._is_over:  # meanwhile
+                connection.close()
+                self._refuse()
+            self._connected = connection
+        return self._connected
+
+    def _refuse(self) -> None:
+        if self._is_over:
+            msg = f"a session of pool `{self._pool.name}` was used after its handler or block had ended"
+            raise AlreadyClosed(
+                msg,
+                hint="where the answer is under way, `await pool.run(function)`, with `pool: Depends(database.pool)`",
+            )
+
+    def commit_and_end(self) -> None:
+        """Commit, and give the connection back."""
+        try:
+            self.flush()
+            if self._connected is not None and not self._connected.invalidated:
+                self._pool.expect_answer(self._connected)
+            self.commit()
+        finally:
+            self.end(is_abandoned=False)
+
+    def end(self, *, is_abandoned: bool) -> None:
+        """
+        Roll back what is not committed, and give the connection back.
+
+        Where a thread may be using it still, what it does there is cancelled, and the connection is given up.
+        """
+        self._is_over = True
+        connection, driver = self._connected, self._loan.connection
+        try:
+            if is_abandoned and driver is not None:
+                with suppress(psycopg.Error):
+                    driver.cancel_safe(timeout=self._pool.settings.release_timeout)
+                    driver.rollback()  # waits for the thread's statement to end
+            if is_abandoned and connection is not None:
+                connection.invalidate()
+            self.close()
+        except (SQLAlchemyError, Unreachable) as error:
+            logger.warning("a session could not roll back; the server has done it: %r", error)
+        finally:
+            if connection is not None:
+                connection.close()

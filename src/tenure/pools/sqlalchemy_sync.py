@@ -23,15 +23,14 @@ import psycopg
 from anyio import CapacityLimiter
 from psycopg import errors
 from sqlalchemy import create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from tenure.cancellation import uninterrupted
-from tenure.errors import AlreadyClosed
-from tenure.pools.errors import BlockingCall, Unreachable
+from tenure.pools.errors import BlockingCall
 from tenure.pools.sites import shown, site
-from tenure.pools.sqlalchemy_pool import EnginePool, note
+from tenure.pools.sqlalchemy_pool import CHECK, EnginePool, note
+from tenure.pools.sqlalchemy_session import ThreadSession
+from tenure.pools.watch import LOOK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -39,7 +38,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import PoolProxiedConnection
+    from sqlalchemy.orm import Session
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
     from tenure.pools.places import Loan
     from tenure.pools.settings import PoolSettings
@@ -77,10 +77,13 @@ class SyncEnginePool(EnginePool):
         super().__init__(name, settings, size)
         self._threads = CapacityLimiter(size)
         self._local = threading.local()
+        self._ending: asyncio.Task[None] | None = None
+        self._asked: dict[Driven, float] = {}
         options = dict(settings.options)
         self._arguments: dict[str, Any] = {
             "connect_timeout": math.ceil(settings.acquire_timeout),
             "options": f"-c statement_timeout={math.ceil(1000 * settings.command_timeout)}",
+            "tcp_user_timeout": math.ceil(1000 * settings.command_timeout),
             **options.pop("connect_args", {}),
         }
         self.engine: Engine = create_engine(
@@ -93,7 +96,7 @@ class SyncEnginePool(EnginePool):
             **options,
         )
         self._guard(self.engine)
-        event.listen(self.engine, "before_cursor_execute", self._refuse_blocking)
+        event.listen(self.engine, "before_cursor_execute", self._before_statement)
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[Session]:
@@ -191,16 +194,40 @@ class SyncEnginePool(EnginePool):
 
     def _wait(self, site: Site) -> Loan:
         """Wait for a place, in a thread that has taken none."""
-        try:
-            loan = asyncio.run_coroutine_threadsafe(self.place(site), self._loop).result()
-        except RuntimeError as error:  # the loop is closed
-            self.is_closed = True
-            self._refuse()
-            raise AlreadyClosed(str(error)) from error
+        loan = asyncio.run_coroutine_threadsafe(self.place(site), self._loop).result()
         loan.task = None
         return loan
 
-    def _refuse_blocking(self, *_: object) -> None:
+    def _before_statement(self, connection: Connection, *_: object) -> None:
+        self._refuse_blocking()
+        self.expect_answer(connection)
+
+    def expect_answer(self, connection: Connection) -> None:
+        """Bound the wait for an answer, until the next one or until the connection is given back."""
+        self._asked[_driven(connection)] = self._loop.time()
+
+    def _on_answer(self, *about: Any) -> None:  # noqa: ANN401 (SQLAlchemy's)
+        self._asked.pop(_driven(about[0]), None)
+        super()._on_answer()
+
+    def _on_checkin(self, connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        if connection is not None:
+            self._asked.pop(self._driver(connection), None)
+        super()._on_checkin(connection, record)
+
+    async def _end_unanswered(self) -> None:
+        """End connections on which the server owes an answer for longer than it gives itself, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            latest = self._loop.time() - self.settings.command_timeout - CHECK
+            for driver, since in list(self._asked.items()):
+                if since < latest:
+                    self._asked.pop(driver, None)
+                    self._killed += 1
+                    self._shut(driver)
+                    logger.warning("a statement of pool %s had no answer in time, and was ended", self.name)
+
+    def _refuse_blocking(self) -> None:
         """Refuse to block an event loop."""
         try:
             asyncio.get_running_loop()
@@ -223,13 +250,21 @@ class SyncEnginePool(EnginePool):
             self._loop.call_soon_threadsafe(self._places.give_back, loan)
 
     def _answers(self, connection: DBAPIConnection) -> bool:
+        overdue = asyncio.run_coroutine_threadsafe(self._shut_soon(self._driver(connection)), self._loop)
         try:
             return self.engine.dialect.do_ping(connection)
         except psycopg.Error:
             return False
+        finally:
+            overdue.cancel()
+
+    async def _shut_soon(self, driver: Driven) -> None:
+        await asyncio.sleep(CHECK)
+        self._shut(driver)
 
     def _reason(self, error: BaseException, driver: Any, context: ExceptionContext) -> BaseException | None:  # noqa: ANN401 (psycopg's connection)
-        error = context.original_exception
+        error = context.original_exception  # psycopg's own, which SQLAlchemy hands on as it is
+        self._asked.pop(driver, None)
         if isinstance(error, psycopg.Error) and ((driver is not None and driver.closed) or isinstance(error, AWAY)):
             context.is_disconnect = not isinstance(error, errors.QueryCanceled)
             return error
@@ -246,9 +281,10 @@ class SyncEnginePool(EnginePool):
             its_socket.shutdown(socket.SHUT_RDWR)
 
     def _is_gone(self, driver: Any) -> bool:  # noqa: ANN401 (psycopg's connection)
-        """Tell whether it is closed, or the server has said something unasked, as it does before it closes it."""
-        if driver.closed:
-            return True
+        return bool(driver.closed)
+
+    def _is_doubtful(self, driver: Any) -> bool:  # noqa: ANN401 (psycopg's connection)
+        """Tell whether the server has said something unasked, as it does before it ends a connection."""
         poll = select.poll()
         poll.register(driver.fileno(), select.POLLIN)
         return bool(poll.poll(0))
@@ -261,6 +297,7 @@ class SyncEnginePool(EnginePool):
 
     async def _open(self) -> None:
         await uninterrupted(anyio.to_thread.run_sync(self._fill, limiter=self._threads))
+        self._ending = asyncio.create_task(self._end_unanswered(), name=f"tenure: watches statements of {self.name}")
 
     def _fill(self) -> None:
         held: list[Connection] = []
@@ -272,6 +309,8 @@ class SyncEnginePool(EnginePool):
                 connection.close()
 
     async def _dispose(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
         await uninterrupted(anyio.to_thread.run_sync(self.engine.dispose, limiter=CapacityLimiter(1)))
 
     async def _probe(self) -> None:
@@ -280,74 +319,8 @@ class SyncEnginePool(EnginePool):
         await connection.close()
 
 
-class ThreadSession(Session):
-    """
-    A session for threads, on the one connection of a place that was waited for in the event loop.
-
-    Raises:
-        AlreadyClosed: The request's handler, or the block that it was opened for, has ended.
-    """
-
-    def __init__(self, pool: SyncEnginePool, loan: Loan) -> None:
-        super().__init__(expire_on_commit=False)
-        self._pool = pool
-        self._loan = loan
-        self._is_over = False
-        self._connected: Connection | None = None
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether it has used the database."""
-        return self._connected is not None
-
-    def get_bind(self, *_: Any, **__: Any) -> Connection:  # noqa: ANN401 (what SQLAlchemy would choose an engine by)
-        """Give its connection, taken now if this is the first use of it."""
-        self._refuse()
-        if self._connected is None or self._connected.invalidated:
-            with self._pool.lending(self._loan):
-                connection = self._pool.engine.connect()
-            if self._is_over:  # meanwhile
-                connection.close()
-                self._refuse()
-            self._connected = connection
-        return self._connected
-
-    def _refuse(self) -> None:
-        if self._is_over:
-            msg = f"a session of pool `{self._pool.name}` was used after its handler or block had ended"
-            raise AlreadyClosed(
-                msg,
-                hint="where the answer is under way, `await pool.run(function)`, with `pool: Depends(database.pool)`",
-            )
-
-    def commit_and_end(self) -> None:
-        """Commit, and give the connection back."""
-        try:
-            self.commit()
-        finally:
-            self.end(is_abandoned=False)
-
-    def end(self, *, is_abandoned: bool) -> None:
-        """
-        Roll back what is not committed, and give the connection back.
-
-        Where a thread may be using it still, what it does there is cancelled, and the connection is given up.
-        """
-        self._is_over = True
-        connection, driver = self._connected, self._loan.connection
-        try:
-            if is_abandoned and driver is not None:
-                with suppress(psycopg.Error):
-                    driver.cancel_safe(timeout=self._pool.settings.release_timeout)
-                    driver.rollback()  # waits for the thread's statement to end
-            if is_abandoned and connection is not None:
-                connection.invalidate()
-            self.close()
-        except (SQLAlchemyError, Unreachable) as error:
-            logger.warning("a session could not roll back; the server has done it: %r", error)
-        finally:
-            if connection is not None:
-                connection.close()
+def _driven(connection: Connection) -> Any:  # noqa: ANN401 (psycopg's connection)
+    return connection.connection.driver_connection
 
 
 def _guarded(
