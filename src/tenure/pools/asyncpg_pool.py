@@ -13,7 +13,7 @@ import asyncpg
 from tenure.cancellation import uninterrupted
 from tenure.errors import AlreadyClosed
 from tenure.pools.asyncpg_connection import AWAY, Connection, Pin, is_gone, pinned, pinning
-from tenure.pools.errors import PoolExhausted, Unreachable
+from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
 from tenure.pools.places import Places
 from tenure.pools.sites import site
 from tenure.pools.stats import PoolStats
@@ -111,7 +111,7 @@ class Pool:
         until = self._loop.time() + allowed
         try:
             loan = await self._places.take(site, timeout=allowed, holding=holding)
-        except PoolExhausted as error:
+        except (NestedBorrow, PoolExhausted) as error:
             self._log(error)
             raise
         try:
@@ -198,7 +198,7 @@ class Pool:
         reason = str(error) or f"no answer in time ({type(error).__name__})"
         return Unreachable(f"the server of pool `{self.name}` cannot be used: {reason}")
 
-    def _log(self, error: PoolExhausted) -> None:
+    def _log(self, error: NestedBorrow | PoolExhausted) -> None:
         now = self._loop.time()
         if now - self._told >= 1:  # once a second: to say it for each would take the time that is missing
             self._told = now

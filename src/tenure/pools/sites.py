@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from traceback import walk_stack
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tenure.calls import place
@@ -71,8 +72,11 @@ def route_of(task: asyncio.Task[Any] | None) -> str:
 
 
 def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
-    """Give the frames of a suspended task, outermost first, as far as coroutines await one another."""
+    """Give the frames of a task, outermost first: as far as coroutines await one another, or those of this stack."""
     waiting: Any = task.get_coro()
+    if getattr(waiting, "cr_running", False):  # it is the one that asks
+        yield from reversed([frame for frame, _ in walk_stack(sys._getframe())])  # noqa: SLF001 (as above)
+        return
     while waiting is not None:
         frame = getattr(waiting, "cr_frame", None)
         if frame is not None:
