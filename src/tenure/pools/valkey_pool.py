@@ -1,0 +1,299 @@
+"""A pool of redis-py connections in which no wait is without end, and from which cancellation takes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
+from redis.exceptions import ConnectionError as DriverConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as DriverTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from tenure.cancellation import uninterrupted
+from tenure.errors import AlreadyClosed, DeclarationError
+from tenure.pools.errors import PoolExhausted, Unreachable
+from tenure.pools.places import Places
+from tenure.pools.sites import site
+from tenure.pools.stats import PoolStats
+from tenure.pools.twins import twin
+from tenure.pools.watch import Watch, tell
+from tenure.state.stores.wire import SCHEMES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from tenure.pools.places import Loan
+    from tenure.pools.settings import PoolSettings
+
+logger = logging.getLogger("tenure")
+
+AWAY = (DriverConnectionError, DriverTimeoutError)
+"""What redis-py raises when the server is away, restarting, full or silent: no mistake of the program's."""
+CHECK = 1.0
+"""Seconds that a connection has to answer when it is checked before use."""
+TOLD = "the store does not answer at the moment"
+
+
+class _Lent(AbstractConnection):
+    """What a connection is that the pool lends, whatever leads to the server."""
+
+    pool: ValkeyPool
+    loan: Loan | None = None
+    used: float | None = None
+    """When it was given back; None while it has not been since it was opened."""
+
+    async def send_packed_command(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (as redis-py has them)
+        try:
+            await super().send_packed_command(*args, **options)
+        except AWAY as error:
+            raise self.pool.away(error) from error
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (likewise)
+        try:
+            response = await super().read_response(*args, **options)
+        except AWAY as error:
+            raise self.pool.away(error) from error
+        except ResponseError:
+            self.pool.heard()
+            raise
+        if response is not None:  # which may say that nothing came
+            self.pool.heard()
+        return response
+
+
+class _Tcp(_Lent, Connection):
+    pass
+
+
+class _Tls(_Lent, SSLConnection):
+    pass
+
+
+class _Unix(_Lent, UnixDomainSocketConnection):
+    pass
+
+
+KINDS: dict[type[AbstractConnection], type[_Lent]] = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
+
+
+class ValkeyPool(ConnectionPool):
+    """
+    Connections of a client of Valkey, none of which is waited for without end; ``Depends(store.pool)``.
+
+    A command has a connection for as long as it runs, a pipeline while it is executed or watches, a subscription for
+    as long as it lasts.
+
+    Belongs to one app, process and event loop.
+    """
+
+    def __init__(self, name: str, settings: PoolSettings, size: int) -> None:
+        self.name = name
+        self.settings = settings
+        self._kind, options = _options(settings)
+        super().__init__(self._kind, size, MaintNotificationsConfig(enabled=False), **options)
+        self._places = Places(name, size)
+        self._watch = Watch(self._places, self._probe, self._end, settings.leak_after)
+        self._made: list[_Lent] = []
+        self._ending: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._told = self._loop.time() - 1
+        self._killed = 0
+        self.is_closed = False
+
+    @property
+    def stats(self) -> PoolStats:
+        """How the pool is doing."""
+        return PoolStats(
+            size=self._places.size,
+            open=sum(connection.is_connected for connection in self._made),
+            in_use=len(self._places.loans),
+            waiting=self._places.waiting,
+            refused=self._places.refused,
+            killed=self._killed,
+            leaked=self._watch.reported,
+        )
+
+    def holders(self) -> list[str]:
+        """Say who holds a connection: since when, for which request, asked for at which line; longest first."""
+        return self._places.held()
+
+    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> _Lent:  # noqa: ANN401, ARG002 (redis-py's)
+        """Take a connection that works, as redis-py does for each command."""
+        self._refuse_closed()
+        until = self._loop.time() + self.settings.acquire_timeout
+        try:
+            self._watch.check()
+            loan = await self._places.take(site(), timeout=self.settings.acquire_timeout)
+        except PoolExhausted as error:
+            self._log(error)
+            raise twin(error, DriverConnectionError) from None
+        except Unreachable as error:
+            raise twin(error, DriverConnectionError, told=TOLD) from None
+        try:
+            async with asyncio.timeout_at(until) as loan.deadline:
+                connection = await self._connected()
+        except BaseException as error:
+            self._places.give_back(loan)
+            if isinstance(error, TimeoutError):
+                raise self.away(DriverTimeoutError("a connection was not opened in time")) from error
+            if isinstance(error, AWAY):
+                raise self.away(error) from error
+            raise
+        loan.connection, connection.loan = connection, loan
+        return connection
+
+    async def _connected(self) -> _Lent:
+        connection: Any = await super().get_connection()  # type: ignore[no-untyped-call] # a gap in redis-py's types
+        try:
+            if not await self._is_well(connection):
+                await connection.disconnect(nowait=True)
+                await connection.connect()
+        except BaseException:
+            await self.release(connection)
+            raise
+        given: _Lent = connection
+        return given
+
+    async def _is_well(self, connection: _Lent) -> bool:
+        """Check a connection that has been idle for long, or that was there when the server was silent."""
+        used, connection.used = connection.used, None
+        if used is None or (self._loop.time() - used < self.settings.check_after and used >= self._watch.up_since):
+            return True
+        try:
+            async with asyncio.timeout(CHECK):
+                await connection.send_command("PING", check_health=False)
+                await connection.read_response()
+        except (TimeoutError, RedisError):
+            return False
+        return True
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Give a connection back, as redis-py does after each command."""
+        await uninterrupted(self._released(connection))
+
+    async def _released(self, connection: Any) -> None:  # noqa: ANN401 (one of ours)
+        loan, connection.loan = connection.loan, None
+        connection.used = self._loop.time() if connection.is_connected else None
+        try:
+            await super().release(connection)
+        finally:
+            if loan is not None:
+                self._places.give_back(loan)
+
+    def make_connection(self) -> _Lent:
+        """Make a connection that is not open yet."""
+        connection = self._new()
+        self._made.append(connection)
+        return connection
+
+    def _new(self) -> _Lent:
+        connection = self._kind(**self.connection_kwargs)
+        connection.pool = self
+        return connection
+
+    def heard(self) -> None:
+        """Note that the server has answered."""
+        self._watch.heard()
+
+    def away(self, error: RedisError) -> RedisError:
+        """Say that the server is away, by an error that redis-py has for it and FastAPI answers 503."""
+        if isinstance(error, Unreachable):
+            return error
+        if self._watch.is_down:
+            return twin(self._watch.silent(), type(error), told=TOLD)
+        reason = str(error) or f"no answer in time ({type(error).__name__})"
+        told = Unreachable(f"the server of pool `{self.name}` cannot be used: {reason}")
+        return twin(told, type(error), told=TOLD)
+
+    def _log(self, error: PoolExhausted) -> None:
+        now = self._loop.time()
+        if now - self._told >= 1:  # once a second: to say it for each would take the time that is missing
+            self._told = now
+            logger.error("%s", error, extra={"tenure_pool": self.name})
+
+    async def _probe(self) -> None:
+        connection = self._new()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call] # a gap in redis-py's types
+            await connection.send_command("PING", check_health=False)
+            await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def _end(self, loan: Loan) -> None:
+        if loan.connection is not None:
+            ending = asyncio.create_task(loan.connection.disconnect(nowait=True))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+        elif loan.deadline is not None:
+            loan.deadline.reschedule(self._loop.time())
+
+    def _refuse_closed(self) -> None:
+        if self.is_closed:
+            msg = f"pool `{self.name}` was used after its app had closed it"
+            raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[ValkeyPool]:
+        """
+        Open the pool for a block, and look after it; what is out at its end is waited for a little, named and ended.
+
+        Raises:
+            Unreachable: The server cannot be used.
+        """
+        watching = asyncio.create_task(self._watch.run(), name=f"tenure: watches pool {self.name}")
+        try:
+            first = [await self.get_connection() for _ in range(min(self.settings.min_size, self._places.size))]
+            for connection in first:
+                await self.release(connection)
+            yield self
+        finally:
+            self.is_closed = True
+            watching.cancel()
+            await uninterrupted(self._closing())
+
+    async def _closing(self) -> None:
+        await self._places.emptied(self.settings.release_timeout / 2)
+        for loan in self._places.loans:
+            tell(self.name, loan, self._loop.time())
+        try:
+            async with asyncio.timeout(self.settings.release_timeout):
+                await self.disconnect()
+        except (TimeoutError, RedisError, OSError) as error:
+            self._killed += 1
+            logger.warning("pool %s could not be closed in good order: %r", self.name, error)
+
+
+def _options(settings: PoolSettings) -> tuple[type[_Lent], dict[str, Any]]:
+    """Give what leads to the server, and what redis-py is told of it."""
+    options: dict[str, Any] = {
+        "socket_timeout": settings.command_timeout,
+        "socket_connect_timeout": settings.acquire_timeout,
+        "driver_info": None,  # redis-py would read its version from disk, in the event loop
+    }
+    scheme, _, rest = settings.dsn.partition("://")
+    try:
+        options |= {**parse_url(f"{SCHEMES[scheme.lower()]}://{rest}"), **settings.options}
+        kind = KINDS[options.pop("connection_class", Connection)]
+        kind(**options)  # opens nothing, but says what it does not know
+    except (KeyError, ValueError, TypeError, RedisError) as error:
+        msg = "a client was given an address or options that are none of a Valkey or Redis server"
+        raise DeclarationError(
+            msg, hint="write `valkey://user:password@host:6379/0`, `valkeys://` for TLS, or `unix:///path/of/socket`"
+        ) from error
+    return kind, options
