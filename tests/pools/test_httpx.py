@@ -159,13 +159,14 @@ async def test_a_response_that_is_never_closed_is_reported_once(caplog: pytest.L
 
         @app.get("/leak")
         async def leak(api: Annotated[httpx.AsyncClient, Depends(api)]) -> None:
+            await api.get("/echo/1")  # which is over, and nothing to report
             await forgetful(api)
 
         caplog.set_level(logging.WARNING, "tenure")
         async with served(app, api.pool) as (browser, pool):
             await browser.get("/leak")
-            await until(lambda: pool.stats.leaked == 1)
-            assert pool.stats.in_use == 1
+            await until(lambda: pool.stats.leaked > 0)
+            assert (pool.stats.in_use, pool.stats.leaked) == (1, 1)
         await until(lambda: upstream.open == 0)
         with pytest.raises(Unreachable):
             await kept[0].aread()
