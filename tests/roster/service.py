@@ -31,7 +31,7 @@ SERVERS = {
     "fastapi-dev": "fastapi dev --port {port}",
     "fastapi-run": "fastapi run --host 127.0.0.1 --port {port}",
     "uvicorn": "uvicorn roster.main:app --port {port}",
-    "uvicorn-workers": "uvicorn roster.main:app --port {port} --workers 2 --timeout-graceful-shutdown 3",
+    "uvicorn-workers": "uvicorn roster.main:app --port {port} --workers 2",
     "granian": "granian --interface asgi --port {port} roster.main:app",
     "gunicorn": "gunicorn -k uvicorn_worker.UvicornWorker --bind 127.0.0.1:{port} roster.main:app",
 }

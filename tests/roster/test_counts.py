@@ -10,7 +10,7 @@ import pytest
 
 from roster import counts
 from roster.routers.stats import live
-from tenure import MISSED, Missed
+from tenure import MISSED, Missed, shutting_down
 from tenure.errors import StateUnavailable
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ async def test_a_stream_shows_no_count_that_is_not_above_the_last(scope: Scope) 
         requests.add(5)
         yield MISSED
 
-    shown = [event.total_requests async for event in live(requests, news())]
+    stop = await scope.get(shutting_down)
+    shown = [event.total_requests async for event in live(requests, news(), stop)]
     assert shown == [now, now + 2, now + 5]
 
 

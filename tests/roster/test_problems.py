@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from roster.database import pool
+from roster.database import users
 from roster.main import app
 from roster.repository import repository
 from tenure import override
@@ -67,7 +67,7 @@ async def test_the_longest_user_fits(client: AsyncClient) -> None:
 
 async def test_a_full_pool_asks_to_come_again(client: AsyncClient, scope: Scope) -> None:
     """When every connection stays out, a request is answered 503 with `Retry-After`; once they are back, 200."""
-    connections = await scope.get(pool)
+    connections = (await scope.get(users)).driver_pool
     async with AsyncExitStack() as stack:
         for _ in range(connections.get_max_size()):
             await stack.enter_async_context(connections.acquire())
@@ -80,7 +80,7 @@ async def test_a_full_pool_asks_to_come_again(client: AsyncClient, scope: Scope)
 
 async def test_a_slow_database_asks_to_come_again(client: AsyncClient, scope: Scope) -> None:
     """A statement that is not done in time is answered 503; once nothing holds it up, 200."""
-    connections = await scope.get(pool)
+    connections = (await scope.get(users)).driver_pool
     async with connections.acquire() as holder, holder.transaction():
         await holder.execute("LOCK TABLE users")
         response = await client.get("/users")
@@ -90,7 +90,7 @@ async def test_a_slow_database_asks_to_come_again(client: AsyncClient, scope: Sc
 
 async def test_connections_that_the_database_cuts_are_replaced(client: AsyncClient, scope: Scope) -> None:
     """After the database has cut every connection, requests are answered 503 at most once each, then 200."""
-    connections = await scope.get(pool)
+    connections = (await scope.get(users)).driver_pool
     await connections.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"

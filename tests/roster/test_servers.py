@@ -44,7 +44,7 @@ def test_each_server_runs_it_and_ends_it(tmp_path: Path, prepared: str, server_n
     assert answers[1][0]["username"] == "ada"
     assert answers[2] == {"total_requests": 1}
     assert status in {0, -signal.SIGTERM}  # uvicorn, once all is closed, ends by the signal that it was sent
-    assert re.search(r'"event": "pool ready in [\d.]+ s", "logger": "tenure"', service.errors)
+    assert re.search(r'"event": "users ready in [\d.]+ s", "logger": "tenure"', service.errors)
     assert "Traceback" not in service.errors
     assert "Plays the lute" not in service.errors
     with psycopg.connect(prepared) as connection:

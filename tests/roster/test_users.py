@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from roster.database import pool
+from roster.database import users
 from roster.embedder import Embedder
 from roster.model import embeddings, model
 from roster.revisions import revisions
@@ -200,7 +200,7 @@ async def test_a_search_finds_by_meaning(client: AsyncClient) -> None:
 async def test_a_user_without_a_bio_is_not_found_by_meaning(client: AsyncClient, scope: Scope) -> None:
     """A search ranks bios; who has none is in no answer."""
     user = await added(client)
-    everyone = await (await scope.get(pool)).fetchval("SELECT count(*) FROM users WHERE bio <> ''")
+    everyone = await (await scope.get(users)).driver_pool.fetchval("SELECT count(*) FROM users WHERE bio <> ''")
     found = (await client.get("/users/search", params={"q": "nothing", "limit": 100})).json()
     assert len(found) == min(100, everyone)
     assert user["id"] not in {match["id"] for match in found}
@@ -242,12 +242,12 @@ async def test_what_was_found_is_not_looked_for_again(client: AsyncClient, monke
 
 async def test_embeddings_of_another_model_are_made_anew(client: AsyncClient, scope: Scope) -> None:
     """Bios whose embedding another version made are not compared, and are embedded again at start."""
-    connections = await scope.get(pool)
-    current = await scope.get(model)
+    opened, current = await scope.get(users), await scope.get(model)
+    connections = opened.driver_pool
     await connections.execute("UPDATE users SET embedding = '{1}', embedding_version = 'old'")
     search = "/users/search?q=anyone&limit=10"
     assert (await client.get(search)).json() == []
-    await embeddings.factory(connections, current, await scope.get(revisions))
+    await embeddings.factory(opened, current, await scope.get(revisions))
     versions = await connections.fetch("SELECT DISTINCT embedding_version FROM users")
     assert [row["embedding_version"] for row in versions] == [current.version]
     assert len((await client.get(search)).json()) == 10

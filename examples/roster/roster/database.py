@@ -1,32 +1,23 @@
 """
-PostgreSQL: its address, its schema, the pool that requests share, and the connection that each of them borrows.
+PostgreSQL: its address, its schema, the pool that requests share, and the statements that borrow from it.
 
 The server and its schema are the machine's: `host`. The pool is one worker's: `app`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
-from fastapi import Depends, HTTPException, status
+from fastapi import Depends
 
 from roster.migrations import NEWEST, upgrade
 from roster.settings import CurrentSettings, ReadSettings, Settings, origin
 from tenure import scoped
 from tenure.host.postgres import EmbeddedPostgres
-
-UNAVAILABLE = (
-    OSError,  # TimeoutError is one
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-)
-"""What the driver raises when the database is away, restarting, full or slow: not a mistake of ours or the client's."""
+from tenure.pools.asyncpg import Connection, PoolSettings, pool
+from tenure.pools.asyncpg import Pool as ConnectionPool
 
 
 class UnusableDatabase(Exception):
@@ -130,44 +121,20 @@ async def _look(server: EmbeddedPostgres | None, settings: Settings) -> Database
         await connection.close()
 
 
-@scoped("app")
-async def pool(dsn: Annotated[str, Depends(address)], settings: CurrentSettings) -> AsyncIterator[asyncpg.Pool]:
-    """Hold the connections that all requests of this worker share."""
-    async with asyncpg.create_pool(
-        dsn,
+def pool_settings(dsn: Annotated[str, Depends(address)], settings: CurrentSettings) -> PoolSettings:
+    """Say what this worker's pool is like."""
+    return PoolSettings(
+        dsn=dsn,
         min_size=5,
         max_size=settings.pool_size,
-        timeout=settings.pool_timeout,
+        acquire_timeout=settings.pool_timeout,
         command_timeout=settings.pool_timeout,
-        server_settings={"application_name": "roster"},
-    ) as pool:
-        yield pool
+        options={"server_settings": {"application_name": "roster"}},
+    )
 
 
-Pool = Annotated[asyncpg.Pool, Depends(pool)]
+users = pool(pool_settings, name="users")
 
-
-@asynccontextmanager
-async def borrowed(pool: asyncpg.Pool, settings: Settings) -> AsyncGenerator[PoolConnectionProxy]:
-    """
-    Borrow a connection for a block.
-
-    Raises:
-        HTTPException: 503, for the database, or a connection to it, was not to be had in time.
-    """
-    try:
-        async with pool.acquire(timeout=settings.pool_timeout) as connection:
-            yield connection
-    except UNAVAILABLE as error:
-        detail = "the database does not answer at the moment"
-        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": "1"}) from error
-
-
-@scoped("function")
-async def connection(pool: Pool, settings: CurrentSettings) -> AsyncIterator[PoolConnectionProxy]:
-    """Borrow a connection for one call of a handler; it is back in the pool before the first byte of the answer."""
-    async with borrowed(pool, settings) as connection:
-        yield connection
-
-
-Connection = Annotated[PoolConnectionProxy, Depends(connection)]
+Pool = Annotated[ConnectionPool, Depends(users)]
+Statements = Annotated[Connection, Depends(users.connection)]
+"""Each borrows a connection for as long as it runs."""

@@ -42,7 +42,7 @@ async def embeddings(pool: Pool, model: Model, revisions: CurrentRevisions) -> N
 
 
 async def _embed_batch(pool: Pool, model: Model) -> int:
-    async with pool.acquire() as connection, connection.transaction():
+    async with pool.borrow() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=60)
         stale = await connection.fetch(
             "SELECT id, bio FROM users WHERE embedding_version IS DISTINCT FROM $1 ORDER BY id LIMIT $2 FOR UPDATE",

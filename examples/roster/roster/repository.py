@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator
+from collections.abc import AsyncIterable, AsyncIterator, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,7 +12,7 @@ import asyncpg
 import numpy as np
 from fastapi import Depends
 
-from roster.database import Connection
+from roster.database import Statements
 from roster.revisions import CurrentRevisions, Revisions
 from roster.schemas import Match, NewUser, Page, User, UserChange, UserName
 from tenure import scoped
@@ -39,12 +39,12 @@ class Embedding:
 
 class Repository:
     """
-    The users, by way of one connection; each method is one statement, and atomic.
+    The users; each method is one statement, and atomic, on a connection that it borrows for itself.
 
     What one of them has changed is in every search that begins after it, on this machine.
     """
 
-    def __init__(self, connection: Connection, revisions: Revisions) -> None:
+    def __init__(self, connection: Statements, revisions: Revisions) -> None:
         self._connection = connection
         self._revisions = revisions
 
@@ -139,15 +139,27 @@ class Repository:
         best: list[tuple[float, asyncpg.Record]] = []
         question = np.array(meaning.vector, dtype=np.float32)
         async with self._connection.transaction(isolation="repeatable_read", readonly=True):
-            rows = await self._connection.cursor(
+            rows = self._connection.cursor(
                 "SELECT id, username, bio, array_send(embedding) AS embedding FROM users"
                 " WHERE embedding_version = $1 AND bio <> ''",
                 meaning.version,
+                prefetch=CHUNK,
             )
-            while chunk := await rows.fetch(CHUNK):
+            async for chunk in _chunks(rows):
                 scores = (_matrix(chunk) @ question).tolist()
                 best = heapq.nlargest(limit, [*best, *zip(scores, chunk, strict=True)], key=lambda scored: scored[0])
         return [Match(id=row["id"], username=row["username"], bio=row["bio"], score=score) for score, row in best]
+
+
+async def _chunks(rows: AsyncIterable[asyncpg.Record]) -> AsyncIterator[list[asyncpg.Record]]:
+    chunk: list[asyncpg.Record] = []
+    async for row in rows:
+        chunk.append(row)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _matrix(rows: list[asyncpg.Record]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
@@ -156,9 +168,9 @@ def _matrix(rows: list[asyncpg.Record]) -> np.ndarray[tuple[int, int], np.dtype[
     return np.frombuffer(numbers, ARRAY_ELEMENT)["value"].astype(np.float32).reshape(len(rows), -1)
 
 
-@scoped("function")
-async def repository(connection: Connection, revisions: CurrentRevisions) -> Repository:
-    """Give a handler the users, on the connection that it borrows."""
+@scoped("app")
+async def repository(connection: Statements, revisions: CurrentRevisions) -> Repository:
+    """Share the users among this worker's requests: nothing of theirs is kept in it."""
     return Repository(connection, revisions)
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated
 
-import asyncpg
 import structlog
 from fastapi import Depends
 
-from roster.database import Pool, borrowed
 from roster.embedder import Embedder
 from roster.model import Model, embed
-from roster.repository import Repository
+from roster.repository import Repository, Users
 from roster.revisions import CurrentRevisions, Revisions
 from roster.schemas import Match
-from roster.settings import CurrentSettings, Settings
 from tenure import Cache, scoped
 from tenure.errors import StateFull, StateTooLarge, StateUnavailable
 
@@ -30,14 +27,11 @@ Found = Annotated[Cache[list[Match]], Depends(found)]
 class Search:
     """Finds users by what their bios mean; shared by all requests of this worker."""
 
-    def __init__(
-        self, found: Cache[list[Match]], revisions: Revisions, model: Embedder, pool: asyncpg.Pool, settings: Settings
-    ) -> None:
+    def __init__(self, found: Cache[list[Match]], revisions: Revisions, model: Embedder, users: Repository) -> None:
         self._found = found
         self._revisions = revisions
         self._model = model
-        self._pool = pool
-        self._settings = settings
+        self._users = users
 
     async def __call__(self, question: str, limit: int) -> list[Match]:
         """
@@ -46,7 +40,7 @@ class Search:
         Whatever becomes of the place where answers are kept, it is answered.
 
         Raises:
-            HTTPException: 503, for the database was not to be had in time.
+            Unavailable: The database was not to be had in time; the answer is 503.
         """
         loaded: list[Match] | None = None
 
@@ -64,17 +58,13 @@ class Search:
             return await load() if loaded is None else loaded
 
     async def _nearest(self, question: str, limit: int) -> list[Match]:
-        meaning = await embed(question, self._model)  # before a connection is borrowed, so that none waits for it
-        async with borrowed(self._pool, self._settings) as connection:
-            return await Repository(connection, self._revisions).nearest(meaning, limit=limit)
+        return await self._users.nearest(await embed(question, self._model), limit=limit)
 
 
 @scoped("app")
-async def search(
-    found: Found, revisions: CurrentRevisions, model: Model, pool: Pool, settings: CurrentSettings
-) -> Search:
-    """Search with the model and the pool of this worker."""
-    return Search(found, revisions, model, pool, settings)
+async def search(found: Found, revisions: CurrentRevisions, model: Model, users: Users) -> Search:
+    """Search with the model and the database of this worker."""
+    return Search(found, revisions, model, users)
 
 
 Searching = Annotated[Search, Depends(search)]

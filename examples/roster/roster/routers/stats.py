@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.sse import EventSourceResponse
 
 from roster.counts import Announcing, News, Requests
 from roster.problems import documented
 from roster.schemas import Stats
-from tenure import MISSED
+from tenure import MISSED, ShuttingDown, shutting_down
 
 router = APIRouter(tags=["stats"])
 
@@ -24,15 +25,17 @@ async def stats(requests: Requests, announcer: Announcing) -> Stats:
 
 
 @router.get("/stats/live", response_class=EventSourceResponse, responses=documented(503))
-async def live(requests: Requests, news: News) -> AsyncIterable[Stats]:
+async def live(
+    requests: Requests, news: News, stop: Annotated[ShuttingDown, Depends(shutting_down)]
+) -> AsyncIterable[Stats]:
     """
-    Stream the count as server-sent events: the present one, then each new one, until the client leaves.
+    Stream the count as server-sent events: the present one, then each new one, until client or server leaves.
 
     However fast it grows, some ten times a second; each event is higher than the one before.
     """
     shown = requests.value
     yield Stats(total_requests=shown)
-    async for message in news:
+    async for message in stop.ends(news):
         count = requests.value if message is MISSED else message
         if count > shown:  # workers announce side by side, and an older count may come later
             shown = count

@@ -25,7 +25,6 @@ def _with_header(name: str, description: str) -> dict[str, Any]:
     return {"headers": {name: {"description": description, "schema": {"type": "string"}}}}
 
 
-# Dependencies are solved in order: the model has done its work before a handler borrows a connection.
 async def embedded_user(user: NewUser, model: Model) -> tuple[NewUser, Embedding]:
     """Take a new user, with what the bio means."""
     return user, await embed(user.bio, model)
