@@ -34,7 +34,6 @@ except ModuleNotFoundError as error:
         raise
     msg = f"an SQLAlchemy engine needs {error.name}, which is not installed"
     raise MissingExtra(msg, hint="pip install 'tenure[sqlalchemy]'") from error
-from tenure.cancellation import uninterrupted
 from tenure.pools.budget import within_budget
 from tenure.pools.settings import Knobs, PoolSettings
 
@@ -95,7 +94,7 @@ class EngineResource(Resource["AsyncEngine"]):
                 yield session
                 await session.commit()
             finally:
-                await uninterrupted(session.end())
+                await session.end()
 
         super().__init__(engine, scope="app", name=name, location=location)
         self.pool = guarded

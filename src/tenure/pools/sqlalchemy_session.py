@@ -53,11 +53,17 @@ class TaskSession(AsyncSession):
         self._is_over = False
 
     async def __aexit__(self, *_: object) -> None:
-        await uninterrupted(self.end())
+        await self.end()
 
     async def end(self) -> None:
         """Roll back what is not committed, give the connection back, and refuse what comes later."""
         self._is_over = True
+        if self._user is None and not self.in_transaction():  # it has no connection
+            self.sync_session.close()
+            return
+        await uninterrupted(self._rolled_back())
+
+    async def _rolled_back(self) -> None:
         while self._user is not None:  # a task that nobody waits for: its statement has a deadline
             await self._free.wait()
         try:
