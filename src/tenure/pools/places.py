@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tenure.errors import OtherLoop, OtherProcess
 from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
 from tenure.pools.sites import route_of, shown
 
@@ -48,7 +50,7 @@ class Loan:
 
 class Places:
     """
-    As many places as a pool may have connections. Belongs to one event loop.
+    As many places as a pool may have connections. Belongs to the process and event loop in which it is made.
 
     Those who wait are served in the order in which they came, but that who holds a place already comes first: it is
     nearer to giving back.
@@ -65,6 +67,8 @@ class Places:
         self.size = size
         self.loans: set[Loan] = set()
         self.refused = 0
+        self._process = os.getpid()
+        self._loop = asyncio.get_running_loop()
         self._free = size
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._emptied: asyncio.Future[None] | None = None
@@ -93,7 +97,10 @@ class Places:
             PoolExhausted: None was free in time.
             NestedBorrow: All who hold one wait for another: it would never be free.
             Unreachable: `refuse_waiters` was called meanwhile.
+            OtherProcess: This is not the process that made it: a connection is never used by two.
+            OtherLoop: This is not the event loop that made it.
         """
+        self._refuse_elsewhere()
         if self._free > 0:
             self._free -= 1
         elif holding is None:
@@ -154,6 +161,16 @@ class Places:
                 waiter.set_result(None)
                 return
         self._free += 1
+
+    def _refuse_elsewhere(self) -> None:
+        if self._process != os.getpid():
+            msg = f"pool `{self.name}` was started in process {self._process} and used in process {os.getpid()}"
+            raise OtherProcess(msg, hint="let each process start the app itself, after the fork")
+        if self._loop is not asyncio.get_running_loop():
+            msg = f"pool `{self.name}` was started in one event loop and used in another"
+            raise OtherLoop(
+                msg, hint="run the app and what calls it in one event loop; in tests, one loop for fixture and test"
+            )
 
     def _refuse_deadlock(self, holding: Loan) -> None:
         stuck = {loan.task for loan in self.loans if loan.waits or loan is holding} - {None}
