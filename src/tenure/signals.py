@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 from contextlib import contextmanager
@@ -30,10 +29,9 @@ class _Link:
     def __init__(self, note: Callable[[], None], before: Handler) -> None:
         self.note: Callable[[], None] | None = note
         self.before = before
-        self._process = os.getpid()
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self.note is not None and self._process == os.getpid():  # a forked child has its parent's handlers
+        if self.note is not None:
             self.note()
         self.before(signum, frame)
 

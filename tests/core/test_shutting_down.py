@@ -37,6 +37,25 @@ async def forever() -> AsyncIterator[int]:
     await asyncio.Event().wait()
 
 
+def app_with(handler: Callable[..., Any], *, grace: float) -> tuple[FastAPI, list[str]]:
+    """Make an app with one route, which says in what order its own lifespan and its resource end."""
+    order: list[str] = []
+
+    @scoped("app")
+    async def pool() -> AsyncIterator[str]:
+        yield "pool"
+        order.append("pool closed")
+
+    @asynccontextmanager
+    async def mine(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        order.append("mine ended")
+
+    app = FastAPI(lifespan=lifespan(mine, also=[pool], grace=grace))
+    app.get("/items/{item}")(handler)
+    return app, order
+
+
 class TestShuttingDown:
     """What is injected, by itself."""
 
@@ -95,11 +114,19 @@ class TestShuttingDown:
 
     async def test_it_takes_nothing_once_it_has_begun(self) -> None:
         """A source is not asked for anything after the shutdown has begun, not even for the next item."""
-        stop = ShuttingDown()
-        async for _ in stop.ends(forever()):
+        stop, closed = ShuttingDown(), []
+
+        async def source() -> AsyncIterator[int]:
+            try:
+                yield 1
+                await asyncio.Event().wait()
+            finally:
+                closed.append(True)
+
+        async for _ in stop.ends(source()):
             stop.begin()
-        asked = [item async for item in stop.ends(forever())]
-        assert asked == []
+        assert closed == [True]
+        assert [item async for item in stop.ends(forever())] == []
 
     async def test_a_last_item_is_given_on(self) -> None:
         """What a source gives although its wait is cancelled is given on, and is the last."""
@@ -271,24 +298,6 @@ class TestInjected:
 class TestGrace:
     """What an app serves when its lifespan ends."""
 
-    def served(self, grace: float, handler: Callable[..., Any], **options: Any) -> tuple[FastAPI, list[str]]:
-        """Make an app with one route, which says when its resource and its own lifespan end."""
-        order: list[str] = []
-
-        @scoped("app")
-        async def pool() -> AsyncIterator[str]:
-            yield "pool"
-            order.append("pool closed")
-
-        @asynccontextmanager
-        async def mine(_: FastAPI) -> AsyncIterator[None]:
-            yield
-            order.append("mine ended")
-
-        app = FastAPI(lifespan=lifespan(mine, also=[pool], grace=grace), **options)
-        app.get("/items/{item}")(handler)
-        return app, order
-
     async def test_what_ends_in_time_is_answered(self) -> None:
         """A request that ends within the grace is answered before anything is closed; nothing waits longer."""
         began = asyncio.Event()
@@ -300,7 +309,7 @@ class TestGrace:
             order.append("answered")
             return "done"
 
-        app, order = self.served(50, handler)
+        app, order = app_with(handler, grace=500)
         async with client_of(app) as client:
             async with running(app):
                 request = asyncio.create_task(client.get("/items/1"))
@@ -323,7 +332,7 @@ class TestGrace:
         async def dispatch(request: Any, call_next: Any) -> Any:
             return await call_next(request)
 
-        app, order = self.served(0.05, handler)
+        app, order = app_with(handler, grace=0.05)
         if with_middleware:
             app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
         async with client_of(app) as client:
@@ -336,9 +345,9 @@ class TestGrace:
         assert order == ["cancelled"] * 3 + ["mine ended", "pool closed"]
         assert "cancelled, as the app closes (grace: 0.05 s): 3 x GET /items/{item}" in caplog.text
 
-    @pytest.mark.parametrize("with_middleware", [False, True])
+    @pytest.mark.parametrize("layers", [0, 2])
     async def test_what_swallows_its_cancellation_is_left_behind(
-        self, caplog: pytest.LogCaptureFixture, *, with_middleware: bool
+        self, caplog: pytest.LogCaptureFixture, layers: int
     ) -> None:
         """It is named with its route and where it stands, in a task of middleware too, and the app closes."""
         began, end = asyncio.Event(), asyncio.Event()
@@ -357,8 +366,8 @@ class TestGrace:
         async def dispatch(request: Any, call_next: Any) -> Any:
             return await call_next(request)
 
-        app, order = self.served(0, handler)
-        if with_middleware:
+        app, order = app_with(handler, grace=0)
+        for _ in range(layers):
             app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
         async with client_of(app) as client:
             async with running(app):
@@ -379,7 +388,7 @@ class TestGrace:
             began.set()
             end.wait()
 
-        app, order = self.served(0, handler)
+        app, order = app_with(handler, grace=0)
         async with client_of(app) as client:
             async with running(app):
                 request = asyncio.create_task(client.get("/items/1"))
@@ -389,6 +398,41 @@ class TestGrace:
             await asyncio.gather(request, return_exceptions=True)
         place = f"tests/core/test_shutting_down.py:{handler.__code__.co_firstlineno + 2}"
         assert f"GET /items/{{item}} runs in a thread, which cannot be cancelled, at {place}" in caplog.text
+
+    async def test_what_mounted_apps_serve_is_the_apps(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A request to a mounted app has the same end, and is named with its whole path."""
+        began, mounted = asyncio.Event(), FastAPI()
+        app, _ = app_with(lambda: None, grace=0)
+        app.mount("/mounted", mounted)
+
+        @mounted.get("/items/{item}")
+        async def handler(item: str) -> None:
+            began.set()
+            await asyncio.Event().wait()
+
+        async with client_of(app) as client:
+            async with running(app):
+                request = asyncio.create_task(client.get("/mounted/items/1"))
+                await began.wait()
+            await asyncio.gather(request, return_exceptions=True)
+        assert "cancelled, as the app closes (grace: 0 s): 1 x GET /mounted/items/{item}" in caplog.text
+
+    async def test_what_another_app_serves_goes_on(self) -> None:
+        """The end of one app cancels nothing of another in its process."""
+        began, end = asyncio.Event(), asyncio.Event()
+
+        async def handler() -> str:
+            began.set()
+            await end.wait()
+            return "done"
+
+        app, _ = app_with(handler, grace=0)
+        async with running(app), client_of(app) as client:
+            async with running(app_with(handler, grace=0)[0]):
+                request = asyncio.create_task(client.get("/items/1"))
+                await began.wait()
+            end.set()
+            assert (await request).json() == "done"
 
     async def test_a_lifespan_that_is_cancelled_has_no_grace(self) -> None:
         """Where the lifespan's own task is cancelled, as on a second Ctrl-C, requests are cancelled at once."""
@@ -406,7 +450,7 @@ class TestGrace:
                 serving_now.set()
                 await asyncio.Event().wait()
 
-        app, order = self.served(50, handler)
+        app, order = app_with(handler, grace=500)
         async with client_of(app) as client:
             server = asyncio.create_task(serve())
             await serving_now.wait()
@@ -431,7 +475,7 @@ class TestGrace:
                 await asyncio.sleep(0.1)
                 order.append("cleaned up")
 
-        app, order = self.served(50, handler)
+        app, order = app_with(handler, grace=500)
         async with client_of(app) as client:
             async with running(app):
                 request = asyncio.create_task(client.get("/items/1"))
@@ -444,7 +488,7 @@ class TestGrace:
 
     async def test_a_request_that_runs_the_app_itself_does_not_wait_for_itself(self) -> None:
         """A handler that runs its own app once more, as a test of the app in the app may, comes to its end."""
-        app, order = self.served(50, lambda: None)
+        app, order = app_with(lambda: None, grace=500)
 
         @app.get("/again")
         async def again() -> str:
@@ -460,7 +504,7 @@ class TestGrace:
     ) -> None:
         """Where Starlette calls apps in another way, the start says that nothing is cancelled; all else works."""
         monkeypatch.setattr(serving, "_ENTRY", Starlette.__init__.__code__)
-        app, order = self.served(0, lambda: "done")
+        app, order = app_with(lambda: "done", grace=0)
         async with running(app), client_of(app) as client:
             assert (await client.get("/items/1")).json() == "done"
         assert "requests are not found in this version of Starlette: the shutdown cancels none" in caplog.text
@@ -488,6 +532,22 @@ def handled(signum: int, handler: Callable[[int, FrameType | None], Any]) -> Ite
         assert signal.getsignal(signum) is handler
     finally:
         signal.signal(signum, before)
+
+
+async def serve(app: FastAPI, told: list[str], ended: asyncio.Event) -> None:
+    """Run an app's lifespan as a server does that is told to end at once, and ends it when the event is set."""
+
+    async def messages() -> AsyncIterator[dict[str, str]]:
+        yield {"type": "lifespan.startup"}
+        await ended.wait()
+        yield {"type": "lifespan.shutdown"}
+
+    async def send(message: Any) -> None:
+        told.append(message["type"])
+        if message["type"] == "lifespan.startup.complete":
+            signal.raise_signal(signal.SIGTERM)
+
+    await app({"type": "lifespan", "state": {}}, aiter(messages()).__anext__, send)
 
 
 class TestSignals:
@@ -530,58 +590,57 @@ class TestSignals:
         """Without a server, SIGTERM keeps ending the process; that the app is not told by it is said, for debugging."""
         caplog.set_level(logging.DEBUG, "tenure")
         app, _ = told_app()
-        async with running(app):
-            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        with handled(signal.SIGINT, signal.default_int_handler):
+            async with running(app):
+                assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+                assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert "nothing here handles SIGTERM" in caplog.text
 
     def test_outside_of_the_main_thread_the_lifespan_tells(self) -> None:
         """Where signals cannot be had, as in a test client's thread, the end of the lifespan begins the shutdown."""
         app, told = told_app()
-        with TestClient(app):
+        with handled(signal.SIGTERM, lambda *_: None), TestClient(app):
+            signal.raise_signal(signal.SIGTERM)
             assert not told[0].is_set()
         assert told[0].is_set()
 
     async def test_a_server_that_waits_for_ever_is_not_waited_for(self, caplog: pytest.LogCaptureFixture) -> None:
         """Where a server does not end the lifespan, the app closes by itself, and ends the lifespan in good order."""
-        order: list[str] = []
-
-        @scoped("app")
-        async def pool() -> AsyncIterator[str]:
-            yield "pool"
-            order.append("pool closed")
-
-        @asynccontextmanager
-        async def mine(_: FastAPI) -> AsyncIterator[None]:
-            yield
-            order.append("mine ended")
-
-        messages = iter([{"type": "lifespan.startup"}])
-
-        async def receive() -> Any:
-            for message in messages:
-                return message
-            return await asyncio.Event().wait()
-
-        async def send(message: Any) -> None:
-            order.append(message["type"])
-            if message["type"] == "lifespan.startup.complete":
-                signal.raise_signal(signal.SIGTERM)
-
-        app = FastAPI(lifespan=lifespan(mine, also=[pool], grace=0))
+        app, order = app_with(lambda: None, grace=0)
         with handled(signal.SIGTERM, lambda *_: None):
-            await app({"type": "lifespan", "state": {}}, receive, send)
+            await serve(app, order, ended=asyncio.Event())
         ends = ["mine ended", "pool closed"]
         assert order == ["lifespan.startup.complete", *ends, "lifespan.shutdown.complete"]
         assert "the server still waits for its clients: the app closes without it" in caplog.text
 
+    async def test_a_close_may_take_longer_than_the_grace(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Once the server has ended the lifespan, what closes has its own time."""
+        order, ended = [], asyncio.Event()
+
+        @scoped("app")
+        async def slow(stop: Stop) -> AsyncIterator[None]:
+            task = asyncio.create_task(stop.wait())
+            task.add_done_callback(lambda _: ended.set())
+            yield
+            await asyncio.sleep(2)  # longer than a server would have got
+            order.append("closed")
+
+        with handled(signal.SIGTERM, lambda *_: None):
+            await serve(FastAPI(lifespan=lifespan(also=[slow], grace=0)), order, ended)
+        assert order == ["lifespan.startup.complete", "closed", "lifespan.shutdown.complete"]
+        assert "without it" not in caplog.text
+
     async def test_what_runs_without_a_server_is_not_ended(self) -> None:
         """A script that handles the signal itself is not cut short, however long it takes to end."""
         app, told = told_app(grace=0)
+        ended: list[bool] = []
         with handled(signal.SIGTERM, lambda *_: None):
             async with running(app):
                 signal.raise_signal(signal.SIGTERM)
                 await told[0].wait()
                 await asyncio.sleep(2)  # longer than a server would have got
+                ended.append(True)
+        assert ended == [True]
 
     @pytest.mark.parametrize("first_to_end", [0, 1])
     async def test_apps_of_a_process_end_in_any_order(self, first_to_end: int) -> None:

@@ -54,7 +54,8 @@ class Serving:
     @property
     def label(self) -> str:
         """What a reader calls it: its method, and the path of its route as far as it has got there."""
-        path = getattr(self.scope.get("route"), "path", None) or self.scope["path"]
+        route = getattr(self.scope.get("route"), "path", None)
+        path = self.scope["path"] if route is None else f"{self.scope.get('root_path', '')}{route}"
         return f"{self.scope.get('method', 'WEBSOCKET')} {path}"
 
 
