@@ -35,6 +35,7 @@ AWAY = (
     asyncpg.DatabaseDroppedError,
     asyncpg.IdleSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,  # between the server's last words on an idle connection and the end of it
 )
 """What the driver raises when the server is away, restarting, full or silent: no mistake of the program's."""
 
