@@ -222,9 +222,11 @@ def test_the_servers_own_limit_goes_on_to_work(tmp_path: Path, port: int) -> Non
 
 
 def test_ctrl_c_ends_it_likewise(tmp_path: Path, port: int) -> None:
-    """On SIGINT a stream has its grace and is cut off, every closer runs, and the process exits."""
+    """On SIGINT a stream is cut off after the grace, what swallows that is left behind, every closer runs, it exits."""
     with served(tmp_path, port, "uvicorn") as running:
         untold = running.get("/untold", first=b"tick")
+        running.get("/deaf")
+        running.until_said("deaf began")
         running.process.send_signal(signal.SIGINT)
         assert b"tick" in rest_of(untold)
         assert running.exits() == 0
