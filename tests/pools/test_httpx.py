@@ -147,6 +147,31 @@ async def test_a_storm_of_cancellations_leaves_no_connection_in_use(times: int) 
     assert 0 < finished < 1000
 
 
+@pytest.mark.parametrize("path", ["/silent", "/trickle"])
+async def test_a_request_may_be_cancelled_again_while_it_ends(path: str) -> None:
+    """However soon a second cancellation follows the first, the one connection that there may be serves others."""
+    async with Upstream() as upstream:
+        api = client(upstream.url, max_size=1, timeout=GIVEN_UP, deadline=GIVEN_UP, acquire_timeout=GIVEN_UP)
+        async with running(also=[api]) as scope:
+            opened = await scope.get(api)
+            for steps in range(12):
+                begun = asyncio.Event()
+
+                async def read(begun: asyncio.Event) -> None:
+                    asyncio.get_running_loop().call_later(0.03, begun.set)
+                    await opened.get(path)
+
+                task = asyncio.create_task(read(begun))
+                await begun.wait()
+                task.cancel()
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+                async with asyncio.timeout(20):
+                    assert (await opened.get("/echo/1")).text == "/echo/1"
+
+
 async def test_a_response_that_is_never_closed_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     """The log names client, request and the lines that led to it; what is left at the close is named and ended."""
     kept = []
