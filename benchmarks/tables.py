@@ -11,6 +11,7 @@ from benchmarks.works import MAIN, WORKS, Against, Moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from benchmarks.profiling import Profile
     from benchmarks.results import Amount, Ratio, Results
@@ -24,21 +25,22 @@ class NoMarker(Exception):
     """The page has no place for a table."""
 
 
-def write(tables: dict[str, str]) -> None:
+def write(tables: dict[str, str], page: Path | None = None) -> None:
     """
-    Put tables into the page, each between the markers of its name.
+    Put tables into a page, that of the benchmarks unless another is given, each between the markers of its name.
 
     Raises:
         NoMarker: The page has no markers of that name.
     """
-    text = PAGE.read_text()
+    page = page or PAGE
+    text = page.read_text()
     for name, table in tables.items():
         marker = re.compile(rf"(<!-- {name}: [^\n]* -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         text, places = marker.subn(lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", text)  # type: ignore[misc]
         if places != 1:
-            msg = f"{PAGE} has {places} places for the table `{name}`; it needs one, between two comments"
+            msg = f"{page} has {places} places for the table `{name}`; it needs one, between two comments"
             raise NoMarker(msg)
-    PAGE.write_text(text)
+    page.write_text(text)
 
 
 def tables_of(results: Results) -> dict[str, str]:
