@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypedDict, TypeVar
 
 import asyncpg
 
@@ -16,15 +17,18 @@ from tenure.pools.errors import ConcurrentUse, Unreachable
 from tenure.pools.sites import shown, site
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from asyncpg.cursor import Cursor, CursorFactory
     from asyncpg.pool import PoolConnectionProxy
     from asyncpg.transaction import Transaction
 
     from tenure.pools.places import Loan
     from tenure.pools.sites import Site
 
+T = TypeVar("T")
+Statement: TypeAlias = "Callable[[PoolConnectionProxy], Awaitable[T]]"
+"""What is run on a connection."""
 Isolation: TypeAlias = Literal["read_committed", "read_uncommitted", "repeatable_read", "serializable"]
 AWAY = (
     OSError,  # TimeoutError is one
@@ -60,7 +64,7 @@ class Lender(Protocol):
         ...
 
     async def take_back(self, loan: Loan) -> None:
-        """Give it back."""
+        """Give it back, in the background where the caller is cancelled meanwhile."""
         ...
 
     async def undo(self, loan: Loan, transaction: Transaction) -> None:
@@ -96,21 +100,18 @@ class Pin:
             self.loan = await self._lender.lend(site, timeout=timeout, holding=holding)
             if self._begin is not None:
                 transaction = self.loan.connection.transaction(**self._begin)
-                async with answering(self._lender, self.loan.connection):
-                    await transaction.start()
+                await answered(self._lender, self.loan.connection, lambda _: transaction.start())
                 self._transaction = transaction
         connection: PoolConnectionProxy = self.loan.connection
         return connection
 
-    @asynccontextmanager
-    async def statement(self, site: Site) -> AsyncGenerator[PoolConnectionProxy]:
-        """Use the connection for one statement, after those that others have begun on it."""
+    async def run(self, site: Site, statement: Statement[T]) -> T:
+        """Run a statement on the connection, after those that others have begun on it."""
         async with self._lock:
             if self.is_over:
                 raise _over(self._lender.name)
             connection = await self.take(site)
-            async with answering(self._lender, connection):
-                yield connection
+            return await answered(self._lender, connection, statement)
 
     @asynccontextmanager
     async def transaction(self, site: Site, begin: Begin) -> AsyncGenerator[None]:
@@ -126,9 +127,7 @@ class Pin:
         block = (task, site)
         self._blocks.append(block)
         try:
-            async with self.statement(site) as connection:
-                transaction = connection.transaction(**begin)
-                await transaction.start()
+            transaction = await self.run(site, partial(_started, begin))
             try:
                 yield
             except BaseException:
@@ -141,8 +140,7 @@ class Pin:
 
     async def _finish(self, transaction: Transaction, site: Site, *, keep: bool) -> None:
         if keep:
-            async with self.statement(site):
-                await transaction.commit()
+            await self.run(site, lambda _: transaction.commit())
         elif not self.is_over and self.loan is not None:
             async with self._lock:
                 await self._lender.undo(self.loan, transaction)
@@ -161,12 +159,11 @@ class Pin:
                 return
             try:
                 if transaction is not None and keep:
-                    async with answering(self._lender, loan.connection):
-                        await transaction.commit()
+                    await answered(self._lender, loan.connection, lambda _: transaction.commit())
                 elif transaction is not None:
                     await self._lender.undo(loan, transaction)
             finally:
-                await uninterrupted(self._lender.take_back(loan))
+                await self._lender.take_back(loan)
 
     def __enter__(self) -> Self:
         """Let what runs in this context from now on share the connection."""
@@ -188,11 +185,10 @@ def is_gone(connection: PoolConnectionProxy) -> bool:
         return True
 
 
-@asynccontextmanager
-async def answering(lender: Lender, connection: PoolConnectionProxy) -> AsyncGenerator[None]:
-    """Note that the server answers, or say that it does not."""
+async def answered(lender: Lender, connection: PoolConnectionProxy, statement: Statement[T]) -> T:
+    """Run a statement, and note that the server answers, or say that it does not."""
     try:
-        yield
+        answer = await statement(connection)
     except AWAY as error:
         raise lender.away(error) from error
     except asyncpg.InterfaceError as error:
@@ -203,6 +199,13 @@ async def answering(lender: Lender, connection: PoolConnectionProxy) -> AsyncGen
         lender.heard()
         raise
     lender.heard()
+    return answer
+
+
+async def _started(begin: Begin, connection: PoolConnectionProxy) -> Transaction:
+    transaction = connection.transaction(**begin)
+    await transaction.start()
+    return transaction
 
 
 def pinned(lender: Lender) -> Pin | None:
@@ -241,30 +244,25 @@ class Connection:
 
     async def fetch(self, query: str, *args: object, timeout: float | None = None) -> list[asyncpg.Record]:
         """Run a query, and give its rows."""
-        async with self._statement() as connection:
-            return await connection.fetch(query, *args, timeout=timeout)
+        return await self._run(lambda connection: connection.fetch(query, *args, timeout=timeout))
 
     async def fetchrow(self, query: str, *args: object, timeout: float | None = None) -> asyncpg.Record | None:
         """Run a query, and give its first row, or None."""
-        async with self._statement() as connection:
-            return await connection.fetchrow(query, *args, timeout=timeout)
+        return await self._run(lambda connection: connection.fetchrow(query, *args, timeout=timeout))
 
     async def fetchval(self, query: str, *args: object, column: int = 0, timeout: float | None = None) -> Any:  # noqa: ANN401 (any value of SQL)
         """Run a query, and give one value of its first row, or None."""
-        async with self._statement() as connection:
-            return await connection.fetchval(query, *args, column=column, timeout=timeout)
+        return await self._run(lambda connection: connection.fetchval(query, *args, column=column, timeout=timeout))
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
         """Run a statement, or several without arguments, and give the status of the last, such as ``INSERT 0 1``."""
-        async with self._statement() as connection:
-            return await connection.execute(query, *args, timeout=timeout)
+        return await self._run(lambda connection: connection.execute(query, *args, timeout=timeout))
 
     async def executemany(
         self, command: str, args: Iterable[Sequence[object]], *, timeout: float | None = None
     ) -> None:
         """Run a statement for each sequence of arguments: all of them or none."""
-        async with self._statement() as connection:
-            await connection.executemany(command, args, timeout=timeout)
+        await self._run(lambda connection: connection.executemany(command, args, timeout=timeout))
 
     async def copy_records_to_table(
         self,
@@ -276,10 +274,11 @@ class Connection:
         timeout: float | None = None,
     ) -> str:
         """Copy records into a table, by the fastest way there is."""
-        async with self._statement() as connection:
-            return await connection.copy_records_to_table(
+        return await self._run(
+            lambda connection: connection.copy_records_to_table(
                 table_name, records=records, columns=columns, schema_name=schema_name, timeout=timeout
             )
+        )
 
     async def cursor(self, query: str, *args: object, prefetch: int = 50) -> AsyncIterator[asyncpg.Record]:
         """
@@ -295,11 +294,9 @@ class Connection:
             msg = "a cursor lives in a transaction: open it inside of `async with connection.transaction()`"
             raise asyncpg.NoActiveSQLTransactionError(msg)
         where = site()
-        async with pin.statement(where) as connection:
-            cursor = await connection.cursor(query, *args)
+        cursor = await pin.run(where, lambda connection: _opened(connection.cursor(query, *args)))
         while True:
-            async with pin.statement(where):
-                rows = await cursor.fetch(prefetch)
+            rows = await pin.run(where, lambda _: cursor.fetch(prefetch))
             for row in rows:
                 yield row
             if len(rows) < prefetch:
@@ -343,19 +340,20 @@ class Connection:
         connection: PoolConnectionProxy = pin.loan.connection
         return connection
 
-    def _statement(self) -> AbstractAsyncContextManager[PoolConnectionProxy]:
+    async def _run(self, statement: Statement[T]) -> T:
         where = site()
         pin = self._pin or pinned(self._lender)
-        return pin.statement(where) if pin is not None else self._alone(where)
-
-    @asynccontextmanager
-    async def _alone(self, where: Site) -> AsyncGenerator[PoolConnectionProxy]:
+        if pin is not None:
+            return await pin.run(where, statement)
         loan = await self._lender.lend(where)
         try:
-            async with answering(self._lender, loan.connection):
-                yield loan.connection
+            return await answered(self._lender, loan.connection, statement)
         finally:
-            await uninterrupted(self._lender.take_back(loan))
+            await self._lender.take_back(loan)
+
+
+async def _opened(cursor: CursorFactory) -> Cursor:
+    return await cursor
 
 
 @asynccontextmanager

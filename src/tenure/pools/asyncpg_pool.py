@@ -56,6 +56,7 @@ class Pool:
         self._places = Places(name, size)
         self._watch = Watch(self._places, self._probe, _end, settings.leak_after)
         self._used: dict[int, float] = {}
+        self._releases: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._told = self._loop.time() - 1
         self._is_closed = False
@@ -150,7 +151,14 @@ class Pool:
         return True
 
     async def take_back(self, loan: Loan) -> None:
-        """Give a connection back; end it where that cannot be done in time."""
+        """Give a connection back, in the background where the caller is cancelled meanwhile; end it if that is late."""
+        # A task of ours, although asyncpg makes one: it keeps the place until it has ended, whoever is cancelled.
+        release = asyncio.ensure_future(self._taken_back(loan))
+        self._releases.add(release)
+        release.add_done_callback(self._releases.discard)
+        await asyncio.shield(release)
+
+    async def _taken_back(self, loan: Loan) -> None:
         connection, loan.connection = loan.connection, None
         pid = None if is_gone(connection) else connection.get_server_pid()
         try:
@@ -161,10 +169,8 @@ class Pool:
             self._places.give_back(loan)
 
     async def _released(self, connection: Any) -> None:  # noqa: ANN401 (asyncpg's connection)
-        timeout = self.settings.release_timeout
         try:
-            async with asyncio.timeout(timeout + CHECK):
-                await self.driver_pool.release(connection, timeout=timeout)
+            await self.driver_pool.release(connection, timeout=self.settings.release_timeout)
         except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             _terminate(connection)
             self._killed += 1

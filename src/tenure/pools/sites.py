@@ -11,7 +11,7 @@ from tenure.calls import place
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
 Site: TypeAlias = "tuple[tuple[str, int, str], ...]"
 """Frames of the program's own code, innermost first: file, line, function."""
@@ -24,6 +24,8 @@ LIBRARIES = frozenset(
 )
 LOOP = frozenset({"asyncio.base_events", "asyncio.events", "asyncio.runners"})
 """What runs tasks: frames beyond it have asked for nothing."""
+_kinds: dict[CodeType, str] = {}
+"""Whose each function is that was met, as there are but so many; asked for at each borrow."""
 DEPTH = 6
 FRAMES = 60
 """How many are looked at: what is farther away is the server's."""
@@ -36,14 +38,22 @@ def site(frame: FrameType | None = None) -> Site:
     for _ in range(FRAMES):
         if frame is None or len(found) == DEPTH:
             break
-        module = frame.f_globals.get("__name__", "")
-        if module in LOOP:
+        code = frame.f_code
+        kind = _kinds.get(code)
+        if kind is None:
+            kind = _kinds[code] = _kind(frame.f_globals.get("__name__", ""))
+        if kind == "loop":
             break
-        if module.partition(".")[0] not in LIBRARIES:
-            code = frame.f_code
+        if kind == "program":
             found.append((code.co_filename, frame.f_lineno, code.co_name))
         frame = frame.f_back
     return tuple(found)
+
+
+def _kind(module: str) -> str:
+    if module in LOOP:
+        return "loop"
+    return "library" if module.partition(".")[0] in LIBRARIES else "program"
 
 
 def shown(where: Site) -> str:
