@@ -364,6 +364,32 @@ async def test_a_server_that_takes_no_connection_is_given_up_in_time(url: str) -
             assert pool.stats.in_use == 0
 
 
+async def test_a_check_that_is_given_up_costs_no_connection(url: str) -> None:
+    """The only connection, idle for long and asked in vain, serves the next command once the server answers."""
+    async with ValkeyProxy(url) as proxy:
+        store = client(proxy.url, max_size=1, acquire_timeout=0.3, check_after=0.05)
+        async with running(also=[store]) as scope:
+            opened = await scope.get(store)
+            for _ in range(3):
+                await asyncio.sleep(0.1)
+                proxy.fall_silent()
+                with pytest.raises(DriverTimeoutError, match="a connection was not opened in time"):
+                    await opened.echo("1")
+                proxy.speak()
+                assert await opened.echo("2") == b"2"
+
+
+async def test_a_server_that_ends_each_connection_at_once_is_told_plainly() -> None:
+    """What fails while a connection is being opened is said once, whoever noticed it."""
+    async with ValkeyProxy("unix:///nowhere") as proxy:
+        store = client(proxy.url, name="store")
+        with pytest.raises(StartFailed) as caught:
+            async with running(also=[store]):
+                pass
+    assert isinstance(caught.value.__cause__, Unreachable)
+    assert caught.value.__cause__.message == "the server of pool `store` cannot be used: Connection closed by server."
+
+
 async def test_a_subscription_that_is_never_closed_is_reported_once(
     url: str, aside: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
