@@ -238,6 +238,7 @@ async def test_two_tasks_on_one_session_are_told_of_each_other(dsn: str) -> None
 
     @app.get("/")
     async def gathers(session: Annotated[AsyncSession, Depends(database.session)]) -> None:
+        await session.execute(ONE)
         await asyncio.gather(
             session.scalar(text("SELECT pg_sleep(0.2)")),
             session.scalar(ONE),
@@ -258,7 +259,7 @@ async def test_two_tasks_on_one_session_are_told_of_each_other(dsn: str) -> None
 
     async with served(app, database.pool) as (client, opened):
         assert (await client.get("/")).status_code == 500
-        assert opened.stats.in_use == 0
+        assert (opened.stats.in_use, opened.stats.open) == (0, 1)
         assert len(set((await client.get("/apart")).json())) == 2
     assert [line.rpartition(":")[0] for line in said[0].path] == [
         "in use at tests/pools/test_sqlalchemy.py",

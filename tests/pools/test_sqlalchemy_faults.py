@@ -249,6 +249,61 @@ async def test_connections_that_the_server_has_ended_are_replaced(dsn: str) -> N
             assert await asyncio.gather(*[one(sessions) for _ in range(20)]) == [1] * 20
 
 
+async def test_a_connection_that_is_ended_costs_no_other(dsn: str) -> None:
+    """When the server ends one connection in the middle of a statement, the others are kept."""
+    database = engine(dsn, max_size=SIZE, min_size=SIZE, options=named("spared"))
+    async with running(also=[database.pool]) as scope:
+        opened = await scope.get(database.pool)
+        before = await backends(dsn, "spared")
+        async with opened.sessions() as session:
+            victim = await session.scalar(text(BACKEND))
+            await kill(dsn, [victim])
+            with pytest.raises(Unreachable):
+                await session.execute(ONE)
+        await asyncio.gather(*[one(opened.sessions, "SELECT pg_sleep(0.1)") for _ in range(SIZE)])
+        assert before - {victim} < await backends(dsn, "spared")
+
+
+async def test_after_a_silence_what_was_idle_meanwhile_is_asked_before_use(dsn: str) -> None:
+    """Connections that the silence has cut off are replaced when the server is back, and nobody hangs on them."""
+    async with Proxy(dsn) as proxy:
+        database = engine(proxy.dsn, max_size=2, command_timeout=GIVEN_UP, check_after=GIVEN_UP)
+        async with running(also=[database.pool]) as scope:
+            opened = await scope.get(database.pool)
+            await asyncio.gather(*[one(opened.sessions, "SELECT pg_sleep(0.1)") for _ in range(2)])
+            proxy.fall_silent()
+            with pytest.raises(Unreachable):
+                await one(opened.sessions)
+            proxy.forget()
+            await answered(lambda: one(opened.sessions))
+            async with asyncio.timeout(30):
+                assert await asyncio.gather(*[one(opened.sessions) for _ in range(4)]) == [1] * 4
+
+
+@pytest.mark.parametrize("borrowers", [0, 3])
+async def test_a_silent_server_does_not_hold_up_the_close(dsn: str, borrowers: int) -> None:
+    """Connections that are idle or held are ended, who waits on one or opens one is told, and the app ends in time."""
+
+    async def driver_of(session: AsyncSession) -> object:
+        return (await (await session.connection()).get_raw_connection()).driver_connection
+
+    async with Proxy(dsn) as proxy, asyncio.timeout(30):
+        database = engine(proxy.dsn, max_size=4, acquire_timeout=GIVEN_UP, release_timeout=0.2)
+        async with running(also=[database.pool]) as scope:
+            opened = await scope.get(database.pool)
+            held = opened.sessions()
+            drivers = [await driver_of(held)]
+            async with opened.sessions() as one_idle, opened.sessions() as other_idle:
+                drivers += [await driver_of(one_idle), await driver_of(other_idle)]
+            proxy.fall_silent()
+            waiting = [asyncio.create_task(one(opened.sessions)) for _ in range(borrowers)]
+            await until(lambda: opened.stats.in_use == 1 + borrowers)
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unreachable] * borrowers
+        assert [driver.is_closed() for driver in drivers] == [True] * 3
+        await held.close()
+
+
 async def test_a_transaction_whose_backend_is_ended_says_so(dsn: str) -> None:
     """The statement that meets it is refused as one that may be tried again, and the connection is not lost."""
     database = engine(dsn, max_size=1)

@@ -156,6 +156,7 @@ async def test_a_thread_that_was_given_up_does_nothing_more(dsn: str) -> None:
         ended.set()
 
     async with served(app, database.pool) as (client, opened):
+        before = await opened.run(one, BACKEND)
         request = asyncio.create_task(client.get("/"))
         sleeping = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep(900)' AND state = 'active'"
         while not await asked(dsn, sleeping):
@@ -166,7 +167,7 @@ async def test_a_thread_that_was_given_up_does_nothing_more(dsn: str) -> None:
         assert await asyncio.to_thread(ended.wait, 20)
         assert met[1] is AlreadyClosed
         assert opened.stats.in_use == 0
-        assert await opened.run(one) == 1
+        assert await opened.run(one, BACKEND) != before
         assert not await asked(dsn, sleeping)
 
 

@@ -190,9 +190,12 @@ class AsyncEnginePool(EnginePool):
         return self.engine.dialect.get_driver_connection(connection)
 
     async def _open(self) -> None:
-        async with AsyncExitStack() as stack:
-            for _ in range(min(self.settings.min_size, self._places.size)):
-                await stack.enter_async_context(self.engine.connect())
+        try:
+            async with AsyncExitStack() as stack:
+                for _ in range(min(self.settings.min_size, self._places.size)):
+                    await stack.enter_async_context(self.engine.connect())
+        except asyncpg.PostgresError as error:  # as SQLAlchemy before 2.1 raises it
+            raise self.away(error) from error
 
     async def _dispose(self) -> None:
         await self.engine.dispose()
