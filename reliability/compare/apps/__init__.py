@@ -1,0 +1,1 @@
+"""The apps that are compared; all have the same routes."""
