@@ -6,9 +6,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Annotated, Any, Self, assert_type
 
+import httpx
 from fastapi import Depends, FastAPI
+from redis.asyncio import Redis
 
 from tenure import MISSED, Cache, Counter, Lock, Missed, Resource, Scope, Topic, lifespan, override, running, scoped
+from tenure.pools import httpx as clients
+from tenure.pools import valkey
 
 
 class Pool:
@@ -204,3 +208,24 @@ async def look_up() -> None:
         assert_type(await scope.get(from_function), Pool)
     with override(app, {from_function: Pool, requests: from_coroutine}) as nothing:
         assert_type(nothing, None)
+
+
+# --- clients of other services ----------------------------------------------------------------------------------------
+
+api = clients.client("https://api.example.com", max_size=20, options={"headers": {"Accept": "text/plain"}})
+store = valkey.client("valkey://localhost", name="store", max_connections=90, workers=12)
+
+
+async def use_clients(api: Annotated[httpx.AsyncClient, Depends(api)], store: Annotated[Redis, Depends(store)]) -> None:
+    """Use what is injected."""
+    assert_type(await api.get("/"), httpx.Response)
+    assert_type(await store.incr("count"), int)
+
+
+async def look_clients_up() -> None:
+    """Look them, and what tells of them, up outside of requests."""
+    async with running(also=[api, store]) as scope:
+        assert_type(await scope.get(api), httpx.AsyncClient)
+        assert_type(await scope.get(api.pool), clients.ClientPool)
+        assert_type(await scope.get(store), Redis)
+        assert_type((await scope.get(store.pool)).stats, valkey.PoolStats)
