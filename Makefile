@@ -11,7 +11,7 @@ WORKERS ?= 2
 JOBS ?= 2
 # Of 250 designs each, in `make fuzz`.
 ROUNDS ?= 800
-# What `make test` passes on to pytest, such as ARGS="tests/core -k counter", and `make bench` to the benchmark.
+# What `make test` passes on to pytest, such as ARGS="tests/core -k counter", and `make bench`, `soak` and `compare` to what they run.
 ARGS ?=
 
 VENV := .venv/bin/python -m
@@ -64,6 +64,14 @@ bench: .venv-bench/bench.stamp ## Measure beside the peers, and write docs/bench
 .PHONY: bench-check
 bench-check: .venv-bench/bench.stamp ## Measure tenure alone, and fail where it misses a bar
 	@.venv-bench/bin/python -m benchmarks --check $(ARGS)
+
+.PHONY: soak
+soak: .venv/dev.stamp ## Break things under roster for ten minutes, and write what was lost into docs/reliability.md (ARGS="--seconds 60")
+	@$(VENV) reliability soak $(ARGS)
+
+.PHONY: compare
+compare: .venv/dev.stamp ## Break the same things under two other ways to write an app, and write docs/reliability.md (ARGS="--only silence")
+	@$(VENV) reliability compare $(ARGS)
 
 .PHONY: pins
 pins: .venv/dev.stamp ## Pin the newest versions of what pyproject.toml asks for

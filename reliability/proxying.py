@@ -1,4 +1,4 @@
-"""The way to PostgreSQL that can fall silent, in a process of its own: nothing that is measured shares its event loop."""
+"""The way to PostgreSQL, which can fall silent, in a process of its own: nothing that is measured shares its loop."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import subprocess
 import sys
 from typing import Self
 
-from reliability.servers import PROJECT
 from tests.pools.proxy import Proxy
+
+from reliability.servers import PROJECT
 
 WORDS = ("fall_silent", "speak", "forget")
 

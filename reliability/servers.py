@@ -91,7 +91,12 @@ class Server:
             self._process = subprocess.Popen(  # noqa: S603 (a command of our own)
                 [sys.executable, "-m", "uvicorn", *self._options],
                 cwd=self._shared.parent,
-                env={**inherited, "PYTHONPATH": str(PROJECT), "XDG_RUNTIME_DIR": str(self._shared), **self._environment},
+                env={
+                    **inherited,
+                    "PYTHONPATH": str(PROJECT),
+                    "XDG_RUNTIME_DIR": str(self._shared),
+                    **self._environment,
+                },
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # so that no worker is left, whatever becomes of the first process
@@ -149,7 +154,7 @@ def memory(pid: int) -> int:
 
 
 def kill(server: EmbeddedPostgres) -> None:
-    """Kill all processes of a PostgreSQL at once, as a machine does that runs out of memory; its keeper starts another."""
+    """Kill all processes of a PostgreSQL at once; its keeper starts another."""
     postmaster = int((server.home / "data" / "postmaster.pid").read_text().split()[0])
     os.kill(postmaster, signal.SIGSTOP)  # so that it starts none in place of those that are killed
     backends = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()

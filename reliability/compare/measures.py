@@ -98,7 +98,7 @@ async def crowd(subject: Subject) -> str:
     seconds = time.monotonic() - begin
     is_over.set()
     await plain
-    return f"{_errors(failed)}, all within {seconds:.1f} s; the other route {max(waits):.2f} s"
+    return f"{_counted(failed) or 'no error'}, all within {seconds:.1f} s; the other route {max(waits):.2f} s"
 
 
 async def leaving(subject: Subject) -> str:
@@ -153,7 +153,7 @@ async def silence(subject: Subject) -> str:
     await asyncio.gather(*clients)
     during = [answer for answer in answers if began <= answer[0] < spoke]
     kinds = Counter(status for _, _, status in during)
-    told = ", ".join(f"{count} × {status or 'no answer'}" for status, count in kinds.most_common())
+    told = _counted(kinds)
     after = "not well within 15 s" if recovered is None else f"well {recovered:.1f} s after it"
     return f"{max(seconds for _, seconds, _ in during):.1f} s ({told}); {after}"
 
@@ -196,17 +196,19 @@ def _answered(status: int | None, seconds: float, limit: float) -> str:
     return f"{1000 * seconds:.0f} ms" if status == WELL else f"{status} after {seconds:.1f} s"
 
 
-def _errors(failed: Counter[int | None]) -> str:
-    return ", ".join(f"{count} × {status or 'no answer'}" for status, count in failed.items()) or "no error"
+def _counted(statuses: Counter[int | None]) -> str:
+    return ", ".join(f"{status or 'no answer'} ({count})" for status, count in statuses.most_common())
 
 
 MEASURES = (
     Measure("commits", f"{COMMITS} commits that fail: answered with success", commits),
     Measure("reads", f"{READS} reads just after a write whose commit takes 20 ms: rows missing", reads),
-    Measure("streams", f"{STREAMS} open streams that asked for something at first: another request is answered", streams),
+    Measure("streams", f"{STREAMS} open streams that asked for something first: a request is answered", streams),
     Measure("nested", f"{POOL} requests at once that each ask for a second connection: answered", nested),
     Measure(
-        "crowd", f"{CROWD} requests at once of 0.1 s each (2 s, at best): errors; a `def` route without a database waits", crowd
+        "crowd",
+        f"{CROWD} requests at once of 0.1 s each: errors; a `def` route without a database waits",
+        crowd,
     ),
     Measure("leaving", f"{LEAVING} clients leave a statement of 20 s: all connections are free", leaving),
     Measure("killed", f"PostgreSQL ends all connections: errors among the next {NEXT} requests", killed),

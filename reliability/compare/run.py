@@ -77,8 +77,12 @@ async def _find(measure: Measure, contender: Contender, folder: Path, database: 
 def tables_of(results: Results) -> dict[str, str]:
     """Give the table that a comparison fills: a row for each fault, a column for each contender."""
     names = list(results.found)
-    lines = [["fault", *(f"**{name}**" if name == OURS.name else name for name in names)]]
+    lines = [["fault", *(_marked(name, name) for name in names)]]
     for measure in MEASURES:
-        cells = [results.found[name].get(measure.id, "") for name in names]
-        lines.append([measure.title, *(f"**{cell}**" if name == OURS.name else cell for name, cell in zip(names, cells, strict=True))])
+        cells = (_marked(name, results.found[name].get(measure.id, "")) for name in names)
+        lines.append([measure.title, *cells])
     return {"compared": table(lines)}
+
+
+def _marked(name: str, cell: str) -> str:
+    return f"**{cell}**" if name == OURS.name and cell else cell

@@ -40,9 +40,7 @@ class Faults:
         made: What was broken so far.
     """
 
-    def __init__(
-        self, service: Server, database: EmbeddedPostgres, proxy: ProxyProcess, load: Load, seed: int
-    ) -> None:
+    def __init__(self, service: Server, database: EmbeddedPostgres, proxy: ProxyProcess, load: Load, seed: int) -> None:
         self.made: list[Fault] = []
         self._service = service
         self._database = database

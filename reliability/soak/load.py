@@ -44,6 +44,7 @@ class Load:
 
     Attributes:
         outcomes: What became of each request so far.
+        errors: Those of them that failed.
         ledger: What was written.
         counts_sent: How often the count was asked for, which adds one to it.
         counts_answered: How often it was answered.
@@ -52,11 +53,12 @@ class Load:
     def __init__(self, url: str, rate: float, seed: int) -> None:
         self.url = url
         self.outcomes: list[Outcome] = []
+        self.errors: list[Outcome] = []
         self.ledger = Ledger()
         self.counts_sent = self.counts_answered = 0
         self.in_flight = 0
         self._pace = rate / CLIENTS
-        self._seed = seed
+        self.seed = seed
         self._goes = asyncio.Event()
 
     @asynccontextmanager
@@ -65,7 +67,7 @@ class Load:
         self._goes.set()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(Client(self, number).work()) for number in range(CLIENTS)]
-            tasks += [group.create_task(self._watch(random.Random(f"{self._seed} v{n}"))) for n in range(VIEWERS)]  # noqa: S311
+            tasks += [group.create_task(self._watch(random.Random(f"{self.seed} v{n}"))) for n in range(VIEWERS)]  # noqa: S311
             yield
             for task in tasks:
                 task.cancel()
@@ -93,12 +95,17 @@ class Load:
 
     def note(self, operation: str, error: str, asked: float) -> None:
         """Note what became of a request."""
-        self.outcomes.append(Outcome(operation, error, asked, time.monotonic()))
+        outcome = Outcome(operation, error, asked, time.monotonic())
+        self.outcomes.append(outcome)
+        if outcome.failed:
+            self.errors.append(outcome)
 
     async def leave(self, chance: random.Random) -> None:
         """Send a request that takes a while, and break the connection before it is answered, or just after."""
         asked = time.monotonic()
-        path = chance.choice(("/users?limit=1000", f"/users/search?q=someone+with+number+{chance.random()}", "/stats/live"))
+        path = chance.choice(
+            ("/users?limit=1000", f"/users/search?q=someone+with+number+{chance.random()}", "/stats/live")
+        )
         with suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", int(self.url.rpartition(":")[2]))
             writer.write(f"GET {path} HTTP/1.1\r\nHost: roster\r\n\r\n".encode())
@@ -148,7 +155,7 @@ class Client:
         self._load = load
         self._number = number
         self._made = 0
-        self._chance = random.Random(f"{load._seed} {number}")  # noqa: S311, SLF001 (not secret; of the same module)
+        self._chance = random.Random(f"{load.seed} {number}")  # noqa: S311 (an order that can be had again)
         self._users: dict[str, int] = {}
 
     async def work(self) -> None:

@@ -136,13 +136,11 @@ def lines(results: Results) -> list[list[str]]:
 def fault_lines(results: Results) -> list[list[str]]:
     """Give the rows of the table of what was broken."""
     head = ["fault", "times", "requests that failed", "the last of them, from its beginning"]
-    return [
-        head,
-        *(
-            [row["kind"], str(row["times"]), str(row["failed"]), f"{row['longest_away']:.1f} s" if row["failed"] else ""]
-            for row in results.faults
-        ),
-    ]
+    rows = []
+    for row in results.faults:
+        last = f"{row['longest_away']:.1f} s" if row["failed"] else ""
+        rows.append([row["kind"], str(row["times"]), str(row["failed"]), last])
+    return [head, *rows]
 
 
 def tables_of(results: Results) -> dict[str, str]:
@@ -155,7 +153,8 @@ def _count(results: Results, kind: str) -> str:
 
 
 def _errors(errors: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} × {kind}" for kind, count in sorted(errors.items(), key=lambda each: -each[1])) or "none"
+    often = sorted(errors.items(), key=lambda error: -error[1])
+    return ", ".join(f"{kind} ({count:,})" for kind, count in often) or "none"
 
 
 def _drift(results: Results) -> str:

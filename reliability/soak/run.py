@@ -75,7 +75,6 @@ class _Soak:
 
     async def run(self, dsn: str) -> Results:
         begin = time.monotonic()
-        observer: asyncpg.Connection | None = None
         async with self._load.running():
             shown = asyncio.create_task(self._show(begin))
             await self._break(begin + self._seconds)
@@ -118,8 +117,10 @@ class _Soak:
     async def _show(self, begin: float) -> None:
         self._progress.expect(round(self._seconds))
         while True:
-            explained, unexplained = divided(self._load.outcomes, self._faults.made)
-            told = f"{len(self._load.outcomes):,} requests, {sum(explained.values())} + {sum(unexplained.values())} errors"
+            explained, unexplained = divided(self._load.errors, self._faults.made)
+            told = (
+                f"{len(self._load.outcomes):,} requests, {sum(explained.values())} + {sum(unexplained.values())} errors"
+            )
             self._progress.advance_to(told)
             begin += 1
             await asyncio.sleep(max(0.0, begin - time.monotonic()))
@@ -153,7 +154,7 @@ class _Soak:
         ending: dict[str, float | None],
     ) -> Results:
         outcomes, faults = self._load.outcomes, self._faults.made
-        explained, unexplained = divided(outcomes, faults)
+        explained, unexplained = divided(self._load.errors, faults)
         short = [each for each in outcomes if each.operation != LIVE]
         outside = [each for each in short if not any(fault.explains(each) for fault in faults)]
         return Results(
@@ -168,7 +169,7 @@ class _Soak:
             },
             explained=dict(explained),
             unexplained=dict(unexplained),
-            faults=[asdict(row) for row in rows(outcomes, faults)],
+            faults=[asdict(row) for row in rows(self._load.errors, faults)],
             writes=asdict(account),
             counts=counts,
             connections=connections,

@@ -1,0 +1,72 @@
+"""The comparison finds what is so: a difference where there is one, by the same script for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reliability.compare.measures import MEASURES
+from reliability.compare.run import Results, tables_of
+from reliability.compare.subject import OURS, POOL, TEMPLATE, WRITTEN, Contender, serving, within
+from reliability.servers import postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tenure.host.postgres import EmbeddedPostgres
+
+BY_ID = {measure.id: measure for measure in MEASURES}
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[tuple[Path, EmbeddedPostgres]]:
+    """Run a PostgreSQL, with a folder for logs."""
+    with postgres() as given:
+        yield given
+
+
+@pytest.mark.parametrize("contender", [WRITTEN, TEMPLATE, OURS], ids=lambda contender: contender.app)
+async def test_each_does_the_work(contender: Contender, database: tuple[Path, EmbeddedPostgres]) -> None:
+    """Undisturbed, all answer the same, with a pool of five that is all idle again afterwards."""
+    async with serving(contender, *database) as subject:
+        assert (await subject.client.post("/rows/7")).status_code == 201
+        assert [(await subject.client.get(path)).json() for path in ("/probe", "/query", "/plain", "/nested")] == [
+            1
+        ] * 4
+
+        async def is_there() -> bool:
+            return (await subject.client.get("/rows/7")).json() is True
+
+        async def are_idle() -> bool:
+            return await subject.active() == 0
+
+        assert await within(is_there, 10) is not None
+        assert (await subject.client.get("/rows/8")).json() is False
+        assert await within(are_idle, 10) is not None
+        for _ in range(POOL + 1):
+            status, _ = await subject.status("/query", 10)
+            assert status == 200
+
+
+async def test_a_commit_that_fails_after_the_answer_is_found(database: tuple[Path, EmbeddedPostgres]) -> None:
+    """An app that commits when the answer has left is told from one that commits before."""
+    async with serving(WRITTEN, *database) as subject:
+        assert await BY_ID["commits"].find(subject) == "20 of 20"
+    async with serving(OURS, *database) as subject:
+        assert await BY_ID["commits"].find(subject) == "0 of 20"
+
+
+async def test_what_ends_in_time_is_told_from_what_does_not_close(database: tuple[Path, EmbeddedPostgres]) -> None:
+    """An app that ends with its stream open and its connection leaked has closed what it had."""
+    async with serving(OURS, *database) as subject:
+        assert (await BY_ID["ending"].find(subject)).endswith("s; closed")
+
+
+def test_a_table_has_a_row_for_each_fault() -> None:
+    """A fault that was not made has an empty cell; what is ours is bold."""
+    told = tables_of(Results(found={"by hand": {"commits": "20 of 20"}, OURS.name: {"commits": "0 of 20"}}))["compared"]
+    assert len(told.splitlines()) == 2 + len(MEASURES)
+    assert "| by hand | **tenure** |" in told
+    assert told.count("**0 of 20**") == 1
