@@ -337,15 +337,20 @@ async def test_connections_that_are_no_longer_of_use_are_closed() -> None:
 
 
 async def test_the_app_ends_although_a_service_is_silent(caplog: pytest.LogCaptureFixture) -> None:
-    """A request that is under way at the close is named and ended, and who waits for it is told."""
+    """A request that is under way at the close is named and ended; who waits for a connection still has none."""
     async with Upstream() as upstream, asyncio.timeout(20):
-        api = client(upstream.url, timeout=GIVEN_UP, deadline=GIVEN_UP, release_timeout=0.2)
+        api = client(upstream.url, max_size=1, timeout=GIVEN_UP, deadline=GIVEN_UP, release_timeout=0.2)
         async with running(also=[api]) as scope:
             opened = await scope.get(api)
             waiting = asyncio.create_task(opened.get("/silent"), name="waits for silence")
             await until(lambda: upstream.open == 1)
+            late = asyncio.create_task(opened.get("/echo/1"))
+            await asyncio.sleep(0)
         with pytest.raises(httpx.TransportError):
             await waiting
+        with pytest.raises(AlreadyClosed):
+            await late
+        assert upstream.accepted == 1
     assert any("for waits for silence; it was borrowed at" in record.message for record in caplog.records)
 
 

@@ -441,15 +441,20 @@ async def test_subscriptions_and_scripts_use_the_pool_as_well(url: str, aside: R
 
 
 async def test_the_app_ends_although_a_command_blocks(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A command that is under way at the close is named and ended, and who waits for it is told."""
-    store = client(url, release_timeout=0.2)
+    """A command that is under way at the close is named and ended; who waits for a connection still has none."""
+    store = client(url, max_size=1, release_timeout=0.2)
     async with asyncio.timeout(20):
         async with running(also=[store, store.pool]) as scope:
             opened, pool = await scope.get(store), await scope.get(store.pool)
             waiting = asyncio.create_task(opened.blpop(["never"], timeout=0), name="waits for nothing")
             await until(lambda: pool.stats.in_use == 1)
+            late = asyncio.create_task(opened.echo("late"))
+            await until(lambda: pool.stats.waiting == 1)
         with pytest.raises(DriverConnectionError):
             await waiting
+        with pytest.raises(AlreadyClosed):
+            await late
+        assert pool.stats.open == 0
     assert any("for waits for nothing; it was borrowed at" in record.message for record in caplog.records)
 
 

@@ -120,6 +120,9 @@ class ClientPool(httpx.AsyncBaseTransport):
         except PoolExhausted as error:
             self._log(logging.ERROR, error)
             raise twin(error, httpx.PoolTimeout) from None
+        if self.is_closed:  # since it began to wait
+            self._places.give_back(loan)
+            self.refuse_closed()
         line = loan.connection = self._line((request.url.scheme, request.url.host, request.url.port))
         line.timer = self._loop.call_later(self.settings.leak_after, self._report, loan)
         return loan

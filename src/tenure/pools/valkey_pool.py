@@ -145,6 +145,7 @@ class ValkeyPool(ConnectionPool):
         except Unreachable as error:
             raise twin(error, DriverConnectionError, told=TOLD) from None
         try:
+            self._refuse_closed()  # as it may have been since the wait began
             async with asyncio.timeout_at(until) as loan.deadline:
                 connection = await self._connected()
         except BaseException as error:
