@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from tenure import lifespan, override, running
 from tenure.errors import AlreadyClosed, DeclarationError, StartFailed
-from tenure.pools.errors import ConcurrentUse
+from tenure.pools.errors import BudgetExceeded, ConcurrentUse
 from tenure.pools.sqlalchemy import AsyncEnginePool, EngineResource, PoolSettings, engine
 from tests.pools.apps import SIZE, served, until
 from tests.pools.tables import TABLE, Seat, asked
@@ -336,6 +336,17 @@ async def test_what_an_address_may_be(dsn: str, kind: object) -> None:
         return
     async with running(also=[database.sessions]) as scope, (await scope.get(database.sessions))() as session:
         assert await session.scalar(ONE) == 1
+
+
+async def test_workers_share_what_the_server_allows(dsn: str) -> None:
+    """An engine has its part of `max_connections`; more workers than parts are refused at start."""
+    database = engine(dsn, max_connections=9, workers=2, min_size=0)
+    async with running(also=[database.pool]) as scope:
+        assert (await scope.get(database.pool)).stats.size == 4
+    with pytest.raises(StartFailed) as failed:
+        async with running(also=[engine(dsn, max_connections=3, workers=4)]):
+            pass
+    assert isinstance(failed.value.__cause__, BudgetExceeded)
 
 
 async def test_a_test_overrides_the_session(dsn: str) -> None:

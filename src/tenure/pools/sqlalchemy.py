@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from fastapi import Depends
 
@@ -55,6 +55,9 @@ __all__ = [
 ]
 
 
+P = TypeVar("P", AsyncEnginePool, SyncEnginePool)
+
+
 class EngineResource(Resource["AsyncEngine"]):
     """
     An SQLAlchemy engine, app-scoped: what `Depends` takes for the `AsyncEngine` itself.
@@ -69,17 +72,7 @@ class EngineResource(Resource["AsyncEngine"]):
     """
 
     def __init__(self, source: Any, knobs: Knobs, name: str, location: str) -> None:  # noqa: ANN401 (a URL, settings or what gives them)
-        given = Depends(source if callable(source) else lambda: source)
-
-        async def guarding(given: Any = given) -> AsyncIterator[AsyncEnginePool]:  # noqa: ANN401 (likewise)
-            url, settings = _settings(given, knobs, "asyncpg")
-            async with (
-                within_budget(name, settings) as size,
-                AsyncEnginePool(name, url, settings, size).running() as pool,
-            ):
-                yield pool
-
-        guarded: Resource[AsyncEnginePool] = Resource(guarding, scope="app", name=f"{name}.pool", location=location)
+        guarded = _pool(AsyncEnginePool, source, knobs, name, location)
         pool = Depends(guarded)
 
         async def engine(pool: AsyncEnginePool = pool) -> AsyncEngine:
@@ -120,17 +113,7 @@ class SyncEngineResource(Resource["Engine"]):
     """
 
     def __init__(self, source: Any, knobs: Knobs, name: str, location: str) -> None:  # noqa: ANN401 (a URL, settings or what gives them)
-        given = Depends(source if callable(source) else lambda: source)
-
-        async def guarding(given: Any = given) -> AsyncIterator[SyncEnginePool]:  # noqa: ANN401 (likewise)
-            url, settings = _settings(given, knobs, "psycopg")
-            async with (
-                within_budget(name, settings) as size,
-                SyncEnginePool(name, url, settings, size).running() as pool,
-            ):
-                yield pool
-
-        guarded: Resource[SyncEnginePool] = Resource(guarding, scope="app", name=f"{name}.pool", location=location)
+        guarded = _pool(SyncEnginePool, source, knobs, name, location)
         pool = Depends(guarded)
 
         async def engine(pool: SyncEnginePool = pool) -> Engine:
@@ -177,6 +160,17 @@ def sync_engine(
     `command_timeout` from the server, as its ``statement_timeout``.
     """
     return SyncEngineResource(source, settings, name, _caller())
+
+
+def _pool(kind: type[P], source: Any, knobs: Knobs, name: str, location: str) -> Resource[P]:  # noqa: ANN401 (a URL, settings or what gives them)
+    default = Depends(source if callable(source) else lambda: source)
+
+    async def guarding(given: Any = default) -> AsyncIterator[P]:  # noqa: ANN401 (likewise)
+        url, settings = _settings(given, knobs, kind.driver)
+        async with within_budget(name, settings) as size, kind(name, url, settings, size).running() as pool:
+            yield pool
+
+    return Resource(guarding, scope="app", name=f"{name}.pool", location=location)
 
 
 def _settings(given: Any, knobs: Knobs, driver: str) -> tuple[URL, PoolSettings]:  # noqa: ANN401 (what a program gives)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import asyncpg
 from asyncpg.transaction import Transaction
@@ -49,6 +49,8 @@ class AsyncEnginePool(EnginePool):
         engine: The engine.
         sessions: Makes sessions on it.
     """
+
+    driver: ClassVar[str] = "asyncpg"
 
     def __init__(self, name: str, url: URL, settings: PoolSettings, size: int) -> None:
         super().__init__(name, settings, size)

@@ -16,7 +16,7 @@ import socket
 import threading
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import anyio.to_thread
 import psycopg
@@ -72,6 +72,8 @@ class SyncEnginePool(EnginePool):
     Attributes:
         engine: The engine. A thread that borrows from it directly waits for its place itself.
     """
+
+    driver: ClassVar[str] = "psycopg"
 
     def __init__(self, name: str, url: URL, settings: PoolSettings, size: int) -> None:
         super().__init__(name, settings, size)
