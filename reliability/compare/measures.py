@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from reliability.compare.subject import NAME, POOL, Subject, within
+from reliability.servers import CannotTest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,8 +25,11 @@ LEAVING = 60
 NEXT = 20
 CLIENTS = 10
 SILENCE = 6.0
+FORGOTTEN = 40.0
 WELL = 200
 MADE = 201
+PATIENCE = 60.0
+"""Seconds that a client waits, where it is not said otherwise."""
 OPENING = 2.0
 """Seconds that a stream has to begin."""
 
@@ -87,11 +91,11 @@ async def crowd(subject: Subject) -> str:
 
     async def ask_plain() -> None:
         while not is_over.is_set():
-            waits.append((await subject.status("/plain", 60))[1])
+            waits.append((await subject.status("/plain", PATIENCE))[1])
             await asyncio.sleep(0.05)
 
     begin = time.monotonic()
-    asking = [asyncio.create_task(subject.status("/query", 60)) for _ in range(CROWD)]
+    asking = [asyncio.create_task(subject.status("/query", PATIENCE)) for _ in range(CROWD)]
     await asyncio.sleep(0.1)
     plain = asyncio.create_task(ask_plain())
     failed = Counter(status for status, _ in await asyncio.gather(*asking) if status != WELL)
@@ -111,7 +115,9 @@ async def leaving(subject: Subject) -> str:
     async def all_are_free() -> bool:
         return await subject.active() == 0
 
-    await within(all_are_busy, 10)
+    if await within(all_are_busy, 10) is None:
+        message = f"{LEAVING} statements of 20 s do not keep {POOL} connections busy"
+        raise CannotTest(message)
     await asyncio.sleep(1)  # until all have been read
     for _, writer in sent:
         writer.transport.abort()
@@ -138,7 +144,7 @@ async def silence(subject: Subject) -> str:
     async def ask() -> None:
         while not is_over.is_set():
             asked = time.monotonic()
-            status, seconds = await subject.status("/probe", 30)
+            status, seconds = await subject.status("/probe", PATIENCE)
             answers.append((asked, seconds, status))
             await asyncio.sleep(0.1)
 
@@ -162,8 +168,8 @@ async def forgotten(subject: Subject) -> str:
     """Let nothing through on the connections that there are, for ever, and close none; new ones are served."""
     await asyncio.gather(*[subject.status("/query", 10) for _ in range(POOL)])
     await asyncio.to_thread(subject.proxy.forget)
-    seconds = await within(lambda: _are_well(subject, 15), 15)
-    return "not within 15 s" if seconds is None else f"{seconds:.1f} s"
+    seconds = await within(lambda: _are_well(subject, FORGOTTEN), FORGOTTEN)
+    return f"not within {FORGOTTEN:.0f} s" if seconds is None else f"{seconds:.1f} s"
 
 
 async def ending(subject: Subject) -> str:
@@ -196,8 +202,12 @@ def _answered(status: int | None, seconds: float, limit: float) -> str:
     return f"{1000 * seconds:.0f} ms" if status == WELL else f"{status} after {seconds:.1f} s"
 
 
+def _word(status: int | None) -> str:
+    return f"no answer in {PATIENCE:.0f} s" if status is None else str(status or "connection broken")
+
+
 def _counted(statuses: Counter[int | None]) -> str:
-    return ", ".join(f"{status or 'no answer'} ({count})" for status, count in statuses.most_common())
+    return ", ".join(f"{_word(status)} ({count})" for status, count in statuses.most_common())
 
 
 MEASURES = (

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 
 from reliability import page
@@ -19,7 +20,6 @@ from reliability.servers import PROJECT, postgres
 from reliability.soak.ledger import Account, Ledger
 from reliability.soak.outcomes import BROKEN, LEFT, Fault, Outcome, divided, rows
 from reliability.soak.results import Results, fault_lines, lines
-from tenure.host.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,7 +126,6 @@ def test_the_tables_have_a_place_on_the_page() -> None:
 
 def test_a_proxy_in_another_process_falls_silent_and_speaks() -> None:
     """What is asked by way of it is answered when it speaks again, and not before."""
-    import asyncpg  # noqa: PLC0415
 
     async def ask(proxy: ProxyProcess) -> None:
         connection = await asyncpg.connect(proxy.dsn)
@@ -139,10 +138,10 @@ def test_a_proxy_in_another_process_falls_silent_and_speaks() -> None:
         await connection.close()
 
     with postgres() as (_, database), ProxyProcess(database.dsn()) as proxy:
-        assert isinstance(database, EmbeddedPostgres)
         asyncio.run(ask(proxy))
 
 
+@pytest.mark.timeout(180)  # a whole service that starts, on a machine that may be busy
 def test_a_short_soak_runs_and_writes_nothing() -> None:
     """With one worker, for some seconds, all holds; what stands on the page is left alone."""
     stood = page.PAGE.read_text()
