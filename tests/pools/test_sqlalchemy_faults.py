@@ -351,6 +351,22 @@ async def test_use_after_the_close_or_in_another_loop_is_refused_in_words(dsn: s
         await one(sessions)
 
 
+async def test_who_waits_while_the_app_closes_is_refused(dsn: str) -> None:
+    """A place that becomes free after the close gives nobody a new connection."""
+    database = engine(dsn, max_size=1, acquire_timeout=GIVEN_UP, release_timeout=0.2, options=named("late"))
+    async with running(also=[database.pool]) as scope:
+        opened = await scope.get(database.pool)
+        held = opened.sessions()
+        await held.execute(ONE)
+        waiting = asyncio.create_task(one(opened.sessions))
+        await until(lambda: opened.stats.waiting == 1)
+    await held.close()
+    async with asyncio.timeout(20):
+        with pytest.raises(AlreadyClosed):
+            await waiting
+    assert await backends(dsn, "late") == set()
+
+
 async def test_a_server_that_is_not_there_fails_the_start(dsn: str) -> None:
     """The app does not start, and says why, be it away or unwilling."""
     for address in ("postgresql+asyncpg://x@127.0.0.1:1/y", dsn.replace("/postgres?", "/missing?")):

@@ -163,7 +163,7 @@ def sync_engine(
 
 
 def _pool(kind: type[P], source: Any, knobs: Knobs, name: str, location: str) -> Resource[P]:  # noqa: ANN401 (a URL, settings or what gives them)
-    default = Depends(source if callable(source) else lambda: source)
+    default: Any = Depends(source if callable(source) else lambda: source)
 
     async def guarding(given: Any = default) -> AsyncIterator[P]:  # noqa: ANN401 (likewise)
         url, settings = _settings(given, knobs, kind.driver)

@@ -97,13 +97,19 @@ class EnginePool(ABC):
         """Wait for a place in the pool; `holding` is what the borrower has already."""
         self._refuse()
         try:
-            return await self._places.take(site, timeout=self.settings.acquire_timeout, holding=holding)
+            loan = await self._places.take(site, timeout=self.settings.acquire_timeout, holding=holding)
         except PoolExhausted as error:
             now = self._loop.time()
             if now - self._told >= 1:  # once a second: to say it for each would take the time that is missing
                 self._told = now
                 logger.error("%s", error, extra={"tenure_pool": self.name})  # noqa: TRY400 (it tells where by itself)
             raise
+        try:
+            self._refuse()  # as may be so since the wait began
+        except BaseException:
+            self._places.give_back(loan)
+            raise
+        return loan
 
     def holding(self) -> Loan | None:
         """Give what the task that runs has borrowed already."""

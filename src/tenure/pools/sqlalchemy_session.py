@@ -66,8 +66,12 @@ class TaskSession(AsyncSession):
     async def _rolled_back(self) -> None:
         while self._user is not None:  # a task that nobody waits for: its statement has a deadline
             await self._free.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """Roll back what is not committed, and give the connection back; where the server is away, it has done so."""
         try:
-            await self.close()
+            await super().close()
         except Unreachable as error:
             logger.warning("a session could not roll back; the server has done it: %s", error.message)
 
