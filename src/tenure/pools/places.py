@@ -180,7 +180,7 @@ class Places:
                 f"a second connection of pool `{self.name}` was asked for while the first is held, "
                 "and all who hold one wait for another"
             )
-            raise NestedBorrow(msg, path=self.held(), hint="use the first one: without `separate=True` it is the same")
+            raise NestedBorrow(msg, path=self.held(), hint="use the one that is held, or give it back before another is borrowed")
 
     def _exhausted(self, timeout: float) -> PoolExhausted:
         return PoolExhausted(
