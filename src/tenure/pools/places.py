@@ -180,7 +180,8 @@ class Places:
                 f"a second connection of pool `{self.name}` was asked for while the first is held, "
                 "and all who hold one wait for another"
             )
-            raise NestedBorrow(msg, path=self.held(), hint="use the one that is held, or give it back before another is borrowed")
+            hint = "use the one that is held, or give it back before another is borrowed"
+            raise NestedBorrow(msg, path=self.held(), hint=hint)
 
     def _exhausted(self, timeout: float) -> PoolExhausted:
         return PoolExhausted(
