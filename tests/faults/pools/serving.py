@@ -154,7 +154,9 @@ class Served:
         """Wait until nobody has a connection, as the app and PostgreSQL see it."""
 
         async def are_idle() -> bool:
-            return (await self.ready())["in_use"] == 0 and len(await self.sessions("idle")) == SIZE
+            sessions = await self.sessions()
+            idle = await self.sessions("idle")
+            return (await self.ready())["in_use"] == 0 and sessions == idle and len(idle) <= SIZE
 
         await until(are_idle, lambda: self.log)
 

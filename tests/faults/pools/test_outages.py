@@ -12,7 +12,7 @@ import pytest
 
 from tenure.host.postgres import EmbeddedPostgres
 from tests.faults.pools.load import Load
-from tests.faults.pools.serving import APPS, DEADLINE, Server
+from tests.faults.pools.serving import APPS, DEADLINE, Server, until
 from tests.faults.pools.settings import SIZE
 from tests.faults.test_postgres_engine import kill, pid
 from tests.pools.proxy import Proxy
@@ -143,3 +143,20 @@ async def test_connections_that_end_slowly_are_no_mistake_of_the_program(server:
         assert statuses[-1] == 200
         assert await served.sessions() & gone == set()
         assert (await served.ready())["in_use"] == 0
+
+
+async def test_an_app_ends_although_its_database_is_silent(server: Server, dsn: str) -> None:
+    """On SIGTERM, with requests that wait for an answer of it and others that wait for them, the process exits."""
+    async with Proxy(dsn) as proxy, server.serving(by=proxy.dsn, acquire_timeout=600, command_timeout=600) as served:
+        proxy.fall_silent()
+        for number in range(CLIENTS):
+            await served.sends(f"POST /rows/{number}")
+
+        async def all_wait() -> bool:
+            ready = await served.ready()
+            return (ready["in_use"], ready["waiting"]) == (SIZE, CLIENTS - SIZE)
+
+        await until(all_wait, lambda: served.log)
+        took = await served.exits()
+        print(f"{server.kind}: it has exited {took:.2f} s after SIGTERM, with a silent database")
+        assert took < DEADLINE / 2
