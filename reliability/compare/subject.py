@@ -15,7 +15,7 @@ from reliability.proxying import ProxyProcess
 from reliability.servers import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
 
     from tenure.host.postgres import EmbeddedPostgres
@@ -92,7 +92,7 @@ class Subject:
 
 
 @asynccontextmanager
-async def serving(contender: Contender, folder: Path, database: EmbeddedPostgres) -> AsyncIterator[Subject]:
+async def serving(contender: Contender, folder: Path, database: EmbeddedPostgres) -> AsyncGenerator[Subject]:
     """Serve an app until the block ends, on an empty table."""
     observer = await asyncpg.connect(database.dsn())
     await observer.execute(TABLE)

@@ -28,7 +28,7 @@ GAP = (5.0, 15.0)
 LEAVING = 100
 """Clients that leave at once."""
 SILENCE = (2.0, 6.0)
-RECOVERY = 60
+RECOVERY = 120
 """Seconds after which what was broken counts as not coming back."""
 
 

@@ -15,7 +15,7 @@ from reliability.soak.ledger import Ledger
 from reliability.soak.outcomes import BROKEN, LATE, LEFT, WRONG, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 CLIENTS = 32
 VIEWERS = 8
@@ -60,9 +60,10 @@ class Load:
         self._pace = rate / CLIENTS
         self.seed = seed
         self._goes = asyncio.Event()
+        self._watched: set[asyncio.Timeout] = set()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncGenerator[None]:
         """Ask until the block ends."""
         self._goes.set()
         async with asyncio.TaskGroup() as group:
@@ -73,8 +74,11 @@ class Load:
                 task.cancel()
 
     async def pause(self) -> None:
-        """Send nothing more, and wait until all that was sent is answered; streams end."""
+        """Send nothing more, leave the streams, and wait until all that was sent is answered."""
         self._goes.clear()
+        for watched in self._watched:
+            if not watched.expired():
+                watched.reschedule(asyncio.get_running_loop().time())
         while self.in_flight:
             await asyncio.sleep(0.05)
 
@@ -120,32 +124,41 @@ class Load:
                 asked = time.monotonic()
                 self.in_flight += 1
                 try:
-                    error = await self._stream(client, asked + chance.uniform(1, 15))
+                    error = await self._stream(client, chance.uniform(1, 15))
                 finally:
                     self.in_flight -= 1
                 # It is held against the faults of the moment at which it broke, however long it had been watched.
                 self.note(LIVE, error, time.monotonic() if error else asked)
                 await asyncio.sleep(1 if error else chance.uniform(0, 1))
 
-    async def _stream(self, client: httpx.AsyncClient, until: float) -> str:
+    async def _stream(self, client: httpx.AsyncClient, seconds: float) -> str:
         try:
             async with client.stream("GET", "/stats/live") as answer:
                 if not answer.is_success:
                     return str(answer.status_code)
-                shown = -1
-                async for line in answer.aiter_lines():
-                    if line.startswith("data: "):
-                        count = json.loads(line.removeprefix("data: "))["total_requests"]
-                        if count <= shown:
-                            return WRONG
-                        shown = count
-                    if time.monotonic() > until or not self._goes.is_set():
-                        return ""
+                async with asyncio.timeout(seconds if self._goes.is_set() else 0) as watched:
+                    self._watched.add(watched)
+                    try:
+                        return await _follow(answer)
+                    finally:
+                        self._watched.discard(watched)
+        except TimeoutError:
+            return ""  # it was watched for long enough
         except httpx.TimeoutException:
             return LATE
         except httpx.TransportError:
             return BROKEN
-        return BROKEN  # a stream has no end of its own
+
+
+async def _follow(answer: httpx.Response) -> str:
+    shown = -1
+    async for line in answer.aiter_lines():
+        if line.startswith("data: "):
+            count = json.loads(line.removeprefix("data: "))["total_requests"]
+            if count <= shown:
+                return WRONG
+            shown = count
+    return BROKEN  # a stream has no end of its own
 
 
 class Client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,22 +10,13 @@ import pytest
 from reliability.compare.measures import MEASURES
 from reliability.compare.run import Results, tables_of
 from reliability.compare.subject import OURS, TEMPLATE, WRITTEN, Contender, serving, within
-from reliability.servers import postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tenure.host.postgres import EmbeddedPostgres
 
 BY_ID = {measure.id: measure for measure in MEASURES}
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[tuple[Path, EmbeddedPostgres]]:
-    """Run a PostgreSQL, with a folder for logs."""
-    with postgres() as given:
-        yield given
 
 
 @pytest.mark.parametrize(
@@ -56,10 +48,16 @@ async def test_each_does_the_work_and_is_told_from_the_others(
         assert await BY_ID["commits"].find(subject) == falsely
 
 
-async def test_what_ends_in_time_is_told_from_what_does_not_close(database: tuple[Path, EmbeddedPostgres]) -> None:
-    """An app that ends with its stream open and its connection leaked has closed what it had."""
-    async with serving(OURS, *database) as subject:
-        assert (await BY_ID["ending"].find(subject)).endswith("s; closed")
+async def test_what_does_not_exit_in_time_is_killed(database: tuple[Path, EmbeddedPostgres]) -> None:
+    """A server that waits for its stream has no exit status, is gone all the same, and has closed nothing."""
+    async with serving(WRITTEN, *database) as subject:
+        reader, writer = await subject.send("/stream")
+        await reader.readuntil(b"tick")
+        ended = await asyncio.to_thread(subject.server.stop, 0.5)
+        writer.close()
+        assert ended.status is None
+        assert subject.server.workers() == []
+        assert "all is closed" not in subject.server.log.read_text()
 
 
 def test_a_table_has_a_row_for_each_fault() -> None:

@@ -16,13 +16,15 @@ from reliability import page
 from reliability.__main__ import told_of_comparison, told_of_soak
 from reliability.compare.run import Results as Compared
 from reliability.proxying import ProxyProcess
-from reliability.servers import PROJECT, postgres
+from reliability.servers import PROJECT
 from reliability.soak.ledger import Account, Ledger
 from reliability.soak.outcomes import BROKEN, LEFT, Fault, Outcome, divided, rows
 from reliability.soak.results import Results, fault_lines, lines
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tenure.host.postgres import EmbeddedPostgres
 
 
 def written(*writes: tuple[str, str | None, bool]) -> Ledger:
@@ -100,7 +102,7 @@ def test_a_request_that_met_two_faults_is_told_of_the_later() -> None:
 def test_whatever_is_lost_is_missed(what: str, value: dict[str, Any], verdict: str) -> None:
     """What must be so and is not fails the run, and the table says which it is."""
     assert made_up().holds
-    missed = replace(made_up(), **{what: value})
+    missed = replace(made_up(), **{what: value})  # type: ignore[arg-type]
     assert [name for name, met in missed.verdicts.items() if not met] == [verdict]
     assert not missed.holds
     assert [line[3] for line in lines(missed)].count("**missed**") == 1
@@ -124,10 +126,9 @@ def test_the_tables_have_a_place_on_the_page() -> None:
     assert sorted(re.findall(r"<!-- end of (\w+) -->", page.PAGE.read_text())) == sorted(tables)
 
 
-def test_a_proxy_in_another_process_falls_silent_and_speaks() -> None:
+async def test_a_proxy_in_another_process_falls_silent_and_speaks(database: tuple[Path, EmbeddedPostgres]) -> None:
     """What is asked by way of it is answered when it speaks again, and not before."""
-
-    async def ask(proxy: ProxyProcess) -> None:
+    with ProxyProcess(database[1].dsn()) as proxy:
         connection = await asyncpg.connect(proxy.dsn)
         await asyncio.to_thread(proxy.fall_silent)
         asking = asyncio.create_task(connection.fetchval("SELECT 1"))
@@ -136,9 +137,6 @@ def test_a_proxy_in_another_process_falls_silent_and_speaks() -> None:
         await asyncio.to_thread(proxy.speak)
         assert await asking == 1
         await connection.close()
-
-    with postgres() as (_, database), ProxyProcess(database.dsn()) as proxy:
-        asyncio.run(ask(proxy))
 
 
 @pytest.mark.timeout(180)  # a whole service that starts, on a machine that may be busy

@@ -7,7 +7,7 @@ lifespan is here for the end to be seen.
 
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ kept: list[Any] = []
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 (FastAPI gives it)
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:  # noqa: ARG001 (FastAPI gives it)
     """Close the engine."""
     yield
     engine.dispose()

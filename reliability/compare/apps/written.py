@@ -6,7 +6,7 @@ The page only reads. A write needs a transaction, and that is the dependency tha
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ kept: list[Any] = []
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 (FastAPI gives it)
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:  # noqa: ARG001 (FastAPI gives it)
     """Make what is shared, and close it."""
     global pool  # noqa: PLW0603 (as the page has it)
     pool = await asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=5, max_size=5)
