@@ -71,6 +71,6 @@ class Ledger:
         for username, entry in self._entries.items():
             email = rows.get(username)
             unacknowledged += entry.is_open
-            found += entry.is_open and email == entry.sent != entry.email
+            found += entry.is_open and email == entry.sent
             lost += email != entry.email and not (entry.is_open and email == entry.sent)
         return Account(self._acknowledged, lost, unacknowledged, found)

@@ -69,7 +69,7 @@ class Results:
             "counts": self.counts["answered"] <= self.counts["counted"] <= self.counts["sent"],
             "out": self.connections["out"] == 0,
             "left": self.connections["left"] == 0,
-            "exit": self.exit["status"] is not None and (self.exit["seconds"] or 0) <= EXIT,
+            "exit": self.exit["status"] == 0 and (self.exit["seconds"] or 0) <= EXIT,
         }
 
     @property

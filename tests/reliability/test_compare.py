@@ -66,3 +66,4 @@ def test_a_table_has_a_row_for_each_fault() -> None:
     assert len(told.splitlines()) == 2 + len(MEASURES)
     assert "| by hand | **tenure** |" in told
     assert told.count("**0 of 20**") == 1
+    assert "****" not in told

@@ -97,6 +97,8 @@ def test_a_request_that_met_two_faults_is_told_of_the_later() -> None:
         ("connections", {"all": 20, "out": 1, "left": 0}, "out"),
         ("connections", {"all": 20, "out": 0, "left": 1}, "left"),
         ("exit", {"seconds": 15.0, "status": None}, "exit"),
+        ("exit", {"seconds": 11.0, "status": 0}, "exit"),
+        ("exit", {"seconds": 1.0, "status": 3}, "exit"),
     ],
 )
 def test_whatever_is_lost_is_missed(what: str, value: dict[str, Any], verdict: str) -> None:
