@@ -161,7 +161,7 @@ async def silence(subject: Subject) -> str:
     kinds = Counter(status for _, _, status in during)
     told = _counted(kinds)
     after = "not well within 15 s" if recovered is None else f"well {recovered:.1f} s after it"
-    return f"{max(seconds for _, seconds, _ in during):.1f} s ({told}); {after}"
+    return f"{max(seconds for _, seconds, _ in during):.1f} s; {told}; {after}"
 
 
 async def forgotten(subject: Subject) -> str:
@@ -222,7 +222,7 @@ MEASURES = (
     ),
     Measure("leaving", f"{LEAVING} clients leave a statement of 20 s: all connections are free", leaving),
     Measure("killed", f"PostgreSQL ends all connections: errors among the next {NEXT} requests", killed),
-    Measure("silence", f"PostgreSQL is silent for {SILENCE:.0f} s: longest wait (answers)", silence),
+    Measure("silence", f"PostgreSQL is silent for {SILENCE:.0f} s: longest wait; answers; recovery", silence),
     Measure("forgotten", "a firewall forgets the connections: requests are answered again", forgotten),
     Measure("ending", "SIGTERM, with an open stream and a connection never given back: exit; closers", ending),
 )
