@@ -131,6 +131,17 @@ class Places:
                 waiter.set_exception(error)
         self._waiters.clear()
 
+    def refuse_other_process(self) -> None:
+        """
+        Refuse what would use connections that another process uses; from any thread.
+
+        Raises:
+            OtherProcess: This is not the process that made it.
+        """
+        if self._process != os.getpid():
+            msg = f"pool `{self.name}` was started in process {self._process} and used in process {os.getpid()}"
+            raise OtherProcess(msg, hint="let each process start the app itself, after the fork")
+
     def held(self) -> list[str]:
         """Say who holds a place, longest first, a line each."""
         now = asyncio.get_running_loop().time()
@@ -163,9 +174,7 @@ class Places:
         self._free += 1
 
     def _refuse_elsewhere(self) -> None:
-        if self._process != os.getpid():
-            msg = f"pool `{self.name}` was started in process {self._process} and used in process {os.getpid()}"
-            raise OtherProcess(msg, hint="let each process start the app itself, after the fork")
+        self.refuse_other_process()
         if self._loop is not asyncio.get_running_loop():
             msg = f"pool `{self.name}` was started in one event loop and used in another"
             raise OtherLoop(

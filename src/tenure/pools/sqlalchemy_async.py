@@ -16,7 +16,6 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 
 from tenure.cancellation import uninterrupted
-from tenure.errors import OtherLoop
 from tenure.pools.asyncpg_connection import AWAY
 from tenure.pools.sites import DEPTH, Site, site
 from tenure.pools.sqlalchemy_pool import CHECK, EnginePool, note, noted
@@ -81,11 +80,6 @@ class AsyncEnginePool(EnginePool):
 
     def _lend(self, connect: Callable[[], PoolProxiedConnection]) -> PoolProxiedConnection:
         """Take a connection for the task that runs, once it has a place; in SQLAlchemy's greenlet."""
-        if asyncio.get_running_loop() is not self._loop:
-            msg = f"pool `{self.name}` was started in one event loop and used in another"
-            raise OtherLoop(
-                msg, hint="run the app and what calls it in one event loop; in tests, one loop for fixture and test"
-            )
         until = self._loop.time() + self.settings.acquire_timeout
         loan = await_only(self.place(_asked(), holding=self.holding()))
         try:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from tenure.cancellation import uninterrupted
 from tenure.errors import AlreadyClosed
-from tenure.pools.errors import PoolExhausted, Unreachable
+from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
 from tenure.pools.places import Places
 from tenure.pools.stats import PoolStats
 from tenure.pools.watch import Watch, tell
@@ -98,7 +98,7 @@ class EnginePool(ABC):
         self._refuse()
         try:
             loan = await self._places.take(site, timeout=self.settings.acquire_timeout, holding=holding)
-        except PoolExhausted as error:
+        except (NestedBorrow, PoolExhausted) as error:
             now = self._loop.time()
             if now - self._told >= 1:  # once a second: to say it for each would take the time that is missing
                 self._told = now
@@ -124,6 +124,7 @@ class EnginePool(ABC):
         return Unreachable(f"the server of pool `{self.name}` cannot be used: {reason}")
 
     def _refuse(self) -> None:
+        self._places.refuse_other_process()
         if self.is_closed:
             msg = f"pool `{self.name}` was used after its app had closed it"
             raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
