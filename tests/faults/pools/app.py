@@ -17,8 +17,9 @@ from tenure import cancel_on_disconnect, lifespan, scoped
 from tests.faults.pools.settings import SIZE, Ask, say
 
 backend: Any = importlib.import_module(f"tests.faults.pools.over_{os.environ['POOL']}")
+shared, reading = backend.shared, backend.reading
 Opened = Annotated[Any, Depends(backend.opened)]
-Reading = Annotated[Ask, Depends(backend.reading)]
+Reading = Annotated[Ask, Depends(reading)]
 Writing = Annotated[Ask, Depends(backend.writing)]
 Holding = Annotated[Any, Depends(backend.holding)]
 

@@ -1,6 +1,7 @@
 """An app that is started, then forked: `python -m tests.faults.pools.forked` tells what parent and child meet."""
 
 import asyncio
+import importlib
 import json
 import multiprocessing
 import os
@@ -10,13 +11,14 @@ from typing import Any
 import httpx
 
 from tenure import running
-from tests.faults.pools.app import app, backend
 from tests.faults.pools.settings import Ask
+
+module = importlib.import_module(os.environ["MODULE"].partition(":")[0])
 
 
 def client() -> httpx.AsyncClient:
     """Give a client of the app in this process."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(module.app), base_url="http://app")
 
 
 async def told(what: Any) -> str:
@@ -48,8 +50,8 @@ def work(ask: Ask, end: Connection) -> None:
 
 async def main() -> None:
     """Start the app, fork, and see that all is well afterwards."""
-    async with running(app) as scope, client() as asking:
-        ask = await backend.reading(await scope.get(backend.shared))
+    async with running(module.app) as scope, client() as asking:
+        ask = await module.reading(await scope.get(module.shared))
         before = await sessions(asking)
         mine, its = multiprocessing.Pipe()
         process = multiprocessing.get_context("fork").Process(target=work, args=(ask, its))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from tests.faults.pools.serving import Served
 
-PAUSE = 0.02
-"""Seconds that a client waits when it was refused."""
+PAUSE = 0.05
+"""Seconds that a client waits after each answer, so that others come to their turn on a small machine."""
 IN_A_ROW = 10
 """How many answers in a row show a client that all is well again."""
 
@@ -60,8 +60,6 @@ class Client:
         elif status == 200:
             assert answer.json()["number"] == self.number
             self.workers[answer.json()["worker"]] += 1
-        else:
-            await asyncio.sleep(PAUSE)
 
 
 class Load:
@@ -79,6 +77,7 @@ class Load:
             async with served.asking() as client:
                 while not is_over.is_set():
                     await each.ask(client)
+                    await asyncio.sleep(PAUSE)
                     each.number += len(self.clients)
 
         async with asyncio.TaskGroup() as group:

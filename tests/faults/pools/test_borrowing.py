@@ -86,3 +86,6 @@ async def test_five_that_each_hold_one_and_want_another_do_not_deadlock(server: 
             assert statuses == [200] * (SIZE - 1) + [503]
             assert all(answer.json() is True for answer in answers if answer.is_success)
         await served.until_all_idle()
+        log = served.log
+    assert "a second connection of pool `database` was asked for while the first is held" in log
+    assert len(re.findall(HOLDER.format("/nested"), log)) >= SIZE
