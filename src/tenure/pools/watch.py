@@ -22,8 +22,10 @@ PATIENCE = 1.0
 """Seconds without an answer to anyone after which the server is asked whether it is there."""
 ANSWER = 1.0
 """Seconds that it has to answer."""
-ANSWER_WHEN_DOWN = 0.5
-"""The same once it has failed to, so that its return is seen soon."""
+ANSWER_WHEN_DOWN = 5.0
+"""The same once it has failed to: it may be slow when it is back."""
+ASKED_AT_ONCE = 8
+"""How often it is asked at the same time while it is silent, so that its return is seen soon all the same."""
 STALL = 0.3
 """Seconds by which the event loop may be late before a missing answer is put down to that, and asked for again."""
 
@@ -52,6 +54,7 @@ class Watch:
         self._leak_after = leak_after
         self._loop = asyncio.get_running_loop()
         self.is_down = False
+        self._asking: set[asyncio.Task[None]] = set()
         self.answered = self.up_since = self._loop.time()
         self.reported = 0
 
@@ -78,11 +81,16 @@ class Watch:
 
     async def run(self) -> None:
         """Look, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK)
-            self._report()
-            if self.is_down or self._is_doubtful():
-                await self._ask()
+        try:
+            while True:
+                await asyncio.sleep(LOOK)
+                self._report()
+                if self.is_down:
+                    self._ask_again()
+                elif self._is_doubtful():
+                    await self._ask()
+        finally:
+            self._stop_asking()
 
     def _is_doubtful(self) -> bool:
         now = self._loop.time()
@@ -90,24 +98,39 @@ class Watch:
 
     async def _ask(self) -> None:
         asked = self._loop.time()
-        allowed = ANSWER_WHEN_DOWN if self.is_down else ANSWER
+        if await self._is_answered(ANSWER):
+            self.heard()
+            return
+        is_stalled = self._loop.time() - asked > ANSWER + STALL
+        if not is_stalled and self.answered < asked:
+            self._went_silent()
+
+    async def _is_answered(self, seconds: float) -> bool:
         try:
-            async with asyncio.timeout(allowed):
+            async with asyncio.timeout(seconds):
                 await self._probe()
         except TimeoutError:
-            is_stalled = self._loop.time() - asked > allowed + STALL
-            if not self.is_down and not is_stalled and self.answered < asked:
-                self._went_silent()
+            return False
         except Exception:  # noqa: BLE001 (whatever it said, or whoever refused: nobody waits for that)
-            self._answers()
-        else:
-            self._answers()
+            return True
+        return True
 
-    def _answers(self) -> None:
-        self.heard()
-        if self.is_down:
+    def _ask_again(self) -> None:
+        if len(self._asking) < ASKED_AT_ONCE:
+            asking = self._loop.create_task(self._asked_again(), name=f"tenure: asks for {self._places.name}")
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
+
+    async def _asked_again(self) -> None:
+        if await self._is_answered(ANSWER_WHEN_DOWN) and self.is_down:
+            self.heard()
             self.is_down, self.up_since = False, self._loop.time()
             logger.warning("the server of pool %s answers again", self._places.name)
+            self._stop_asking()
+
+    def _stop_asking(self) -> None:
+        for asking in self._asking - {asyncio.current_task()}:
+            asking.cancel()
 
     def _went_silent(self) -> None:
         self.is_down = True
