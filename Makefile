@@ -27,11 +27,17 @@ run: .venv/run.stamp ## Run examples/roster on 127.0.0.1:8000 (HOST=, PORT=, WOR
 	@exec $(VENV) uvicorn roster.main:app --host $(HOST) --port $(PORT) $(if $(filter-out 1,$(WORKERS)),--workers $(WORKERS))
 
 .PHONY: test
-test: .venv/dev.stamp ## Run every test, the documentation's examples too, and measure coverage (ARGS=, JOBS=)
+test: .venv/dev.stamp ## Run the tests but for `make faults`, the documentation's examples too, in ten minutes (ARGS=, JOBS=)
 	@$(VENV) coverage erase
-	@$(VENV) coverage run -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	@$(VENV) coverage run -m pytest --numprocesses $(JOBS) --dist loadfile $(if $(ARGS),$(ARGS),--ignore tests/faults)
 	@$(VENV) coverage combine --quiet
-	@$(VENV) coverage report $(if $(ARGS),--fail-under=0)
+	@$(VENV) coverage report --fail-under=0
+
+.PHONY: faults
+faults: .venv/dev.stamp ## Run the tests in which workers, databases and clients are killed, stopped or leave; add to the coverage
+	@$(VENV) coverage run -m pytest --numprocesses $(JOBS) --dist loadfile tests/faults
+	@$(VENV) coverage combine --quiet --append
+	@$(VENV) coverage report
 
 .PHONY: docs
 docs: .venv/dev.stamp ## Run the examples in README.md and docs/ as tests
