@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from tenure.lazy import names
 from tenure.lifespan import Scope, lifespan, override, running
 from tenure.resources import Resource, scoped
-from tenure.shutdown import ShuttingDown, shutting_down
 
 if TYPE_CHECKING:
     from tenure.fastapi.leaving import cancel_on_disconnect
+    from tenure.shutdown import ShuttingDown, shutting_down
     from tenure.state import MISSED, Cache, Counter, Lock, Missed, Topic
 
 __all__ = [
@@ -37,6 +37,7 @@ __getattr__ = names(
     __name__,
     {
         "cancel_on_disconnect": f"{__name__}.fastapi.leaving",
+        **dict.fromkeys(["ShuttingDown", "shutting_down"], f"{__name__}.shutdown"),
         **dict.fromkeys(["MISSED", "Cache", "Counter", "Lock", "Missed", "Topic"], f"{__name__}.state"),
     },
 )

@@ -13,7 +13,7 @@ from tenure.state.stores.valkey import ValkeyEngine
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from tenure.state.engines import Engine
+    from tenure.state.engine import Engine
     from tenure.state.lock import Held
 
 HANGS = 20.0

@@ -22,7 +22,7 @@ from tests.faults.conftest import dsn  # noqa: F401 (a fixture)
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from tenure.state.engines import Engine
+    from tenure.state.engine import Engine
 
 PATIENCE = 20.0
 

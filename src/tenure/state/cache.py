@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from tenure.scopes import ScopeName
-    from tenure.state.engines import Engine
+    from tenure.state.engine import Engine
 
 logger = logging.getLogger("tenure")
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from tenure.resources import Resource
     from tenure.scopes import ScopeName
-    from tenure.state.engines import Address, Engine
+    from tenure.state.engine import Engine
+    from tenure.state.engines import Address
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -15,7 +15,7 @@ from tenure.state.stores.memory_engine import MemoryEngine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tenure.state.engines import Engine
+    from tenure.state.engine import Engine
 
 logger = logging.getLogger("tenure")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from tenure.scopes import ScopeName
-    from tenure.state.engines import Engine
+    from tenure.state.engine import Engine
 
 
 class Held:

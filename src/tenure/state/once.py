@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from tenure.resources import Resource
-    from tenure.state.engines import Engine
+    from tenure.state.engine import Engine
     from tenure.state.turns import Turns
 
 logger = logging.getLogger("tenure")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tenure.scopes import ScopeName
-    from tenure.state.engines import Engine
+    from tenure.state.engine import Engine
 
 logger = logging.getLogger("tenure")
 

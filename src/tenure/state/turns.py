@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from tenure.state.engines import Engine
+    from tenure.state.engine import Engine
 
 POLL = 0.02
 """Seconds between two looks at something that has no event to wait for."""
