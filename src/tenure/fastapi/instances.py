@@ -60,7 +60,7 @@ async def instance(  # noqa: PLR0913 (each says how it is asked for)
 
     `is_alone` says that nothing but resources is opened for the request, so that only they need a cancel scope.
     """
-    stack = exit_stack(connection, REQUEST_STACK, resource.name)
+    stack = exit_stack(connection, REQUEST_STACK, resource)
     made_so_far = _instances(connection, stack)
     if use_cache and key in made_so_far.values:
         return made_so_far.values[key]
@@ -69,7 +69,7 @@ async def instance(  # noqa: PLR0913 (each says how it is asked for)
         context = resource.context(**inputs)
         value = await context.__aenter__()
         if resource.scope == "function":
-            stack = exit_stack(connection, FUNCTION_STACK, resource.name)
+            stack = exit_stack(connection, FUNCTION_STACK, resource)
         stack.push_async_exit(context if cleanup is None else _ClosedInPeace(context, cleanup))
     else:
         value = await made(resource.factory, resource.kind, inputs)
@@ -85,7 +85,7 @@ def _instances(connection: HTTPConnection, stack: AsyncExitStack) -> Instances:
     return instances
 
 
-def exit_stack(connection: HTTPConnection, key: str, dependency: str) -> AsyncExitStack:
+def exit_stack(connection: HTTPConnection, key: str, dependency: Resource[Any] | str) -> AsyncExitStack:
     """
     Give one of a request's exit stacks, for what a dependency opens.
 
@@ -94,7 +94,8 @@ def exit_stack(connection: HTTPConnection, key: str, dependency: str) -> AsyncEx
     """
     stack = connection.scope.get(key)
     if not isinstance(stack, AsyncExitStack):
-        msg = f"`{dependency}` has nowhere to be closed: this FastAPI keeps no exit stack at `{key}`"
+        name = dependency if isinstance(dependency, str) else dependency.name
+        msg = f"`{name}` has nowhere to be closed: this FastAPI keeps no exit stack at `{key}`"
         raise UnsupportedFastAPI(msg, hint="use a version of FastAPI that this version of tenure is tested with")
     return stack
 
