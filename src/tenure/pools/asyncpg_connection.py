@@ -75,7 +75,7 @@ class Lender(Protocol):
         """Note that the server has answered."""
         ...
 
-    def away(self, error: BaseException) -> Unreachable:
+    def unreachable(self, error: BaseException) -> Unreachable:
         """Say that the server is away."""
         ...
 
@@ -190,10 +190,10 @@ async def answered(lender: Lender, connection: PoolConnectionProxy, statement: S
     try:
         answer = await statement(connection)
     except AWAY as error:
-        raise lender.away(error) from error
+        raise lender.unreachable(error) from error
     except asyncpg.InterfaceError as error:
         if is_gone(connection):
-            raise lender.away(error) from error
+            raise lender.unreachable(error) from error
         raise
     except asyncpg.PostgresError:
         lender.heard()

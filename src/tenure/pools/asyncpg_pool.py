@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from tenure.cancellation import uninterrupted
-from tenure.errors import AlreadyClosed
 from tenure.pools.asyncpg_connection import AWAY, Connection, Pin, is_gone, pinned, pinning
-from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
-from tenure.pools.places import Places
+from tenure.pools.base import CHECK, BasePool
 from tenure.pools.sites import site
-from tenure.pools.stats import PoolStats
-from tenure.pools.watch import Watch, tell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -30,12 +26,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tenure")
 
-CHECK = 1.0
-"""Seconds that a connection has to answer when it is checked before use."""
 _CONNECT = frozenset(inspect.signature(asyncpg.connect).parameters)
 
 
-class Pool:
+class Pool(BasePool["PoolSettings"]):
     """
     A pool of asyncpg connections in which no wait is without end; made by `pool`, injected by ``Depends(database)``.
 
@@ -43,8 +37,7 @@ class Pool:
     """
 
     def __init__(self, name: str, settings: PoolSettings, size: int) -> None:
-        self.name = name
-        self.settings = settings
+        super().__init__(name, settings, size)
         options: dict[str, Any] = {
             "min_size": min(settings.min_size, size),
             "max_size": size,
@@ -53,14 +46,9 @@ class Pool:
             **settings.options,
         }
         self.driver_pool: asyncpg.Pool = asyncpg.create_pool(settings.dsn, **options)
-        self._places = Places(name, size)
-        self._watch = Watch(self._places, self._probe, _end, settings.leak_after)
         self._used: dict[int, float] = {}
         self._releases: set[asyncio.Future[None]] = set()
-        self._loop = asyncio.get_running_loop()
-        self._told = self._loop.time() - 1
-        self._is_closed = False
-        self._killed = 0
+        self._is_open = False
 
     @asynccontextmanager
     async def borrow(self, *, timeout: float | None = None, separate: bool = False) -> AsyncGenerator[Connection]:
@@ -87,34 +75,10 @@ class Pool:
         async with pinning(Pin(self, within=held), site(), timeout) as pin:
             yield Connection(self, pin)
 
-    @property
-    def stats(self) -> PoolStats:
-        """How the pool is doing."""
-        return PoolStats(
-            size=self._places.size,
-            open=self.driver_pool.get_size(),
-            in_use=len(self._places.loans),
-            waiting=self._places.waiting,
-            refused=self._places.refused,
-            killed=self._killed,
-            leaked=self._watch.reported,
-        )
-
-    def holders(self) -> list[str]:
-        """Say who holds a connection: since when, for which request, borrowed at which line; longest first."""
-        return self._places.held()
-
     async def lend(self, site: Site, *, timeout: float | None = None, holding: Loan | None = None) -> Loan:
         """Take a connection that works; `holding` is what the borrower has already."""
-        self._refuse_closed()
-        self._watch.check()
-        allowed = self.settings.acquire_timeout if timeout is None else timeout
-        until = self._loop.time() + allowed
-        try:
-            loan = await self._places.take(site, timeout=allowed, holding=holding)
-        except (NestedBorrow, PoolExhausted) as error:
-            self._log(error)
-            raise
+        until = self._loop.time() + (self.settings.acquire_timeout if timeout is None else timeout)
+        loan = await self.place(site, timeout=timeout, holding=holding)
         try:
             await self._connect(loan, until)
         except BaseException:
@@ -127,18 +91,16 @@ class Pool:
             try:
                 async with asyncio.timeout_at(until) as loan.deadline:
                     connection = await self.driver_pool.acquire()
-            except AWAY as error:
-                raise self.away(error) from error
-            except asyncpg.InterfaceError as error:
-                raise self._closed() if self._is_closed else self.away(error) from error
+            except (*AWAY, asyncpg.InterfaceError) as error:
+                self.refuse_closed()
+                raise self.unreachable(error) from error
             if await self._is_well(connection):
                 loan.connection = connection
                 return
 
     async def _is_well(self, connection: Any) -> bool:  # noqa: ANN401 (asyncpg's connection)
         """Check a connection that has been idle for long, or that was there when the server was silent."""
-        used = self._used.get(connection.get_server_pid())
-        if used is None or (self._loop.time() - used < self.settings.check_after and used >= self._watch.up_since):
+        if self._is_trusted(self._used.get(connection.get_server_pid()), self.settings.check_after):
             return True
         try:
             await connection.fetchval("SELECT 1", timeout=CHECK)
@@ -193,76 +155,36 @@ class Pool:
             _terminate(loan.connection)
             logger.warning("a transaction of pool %s was ended, as it could not roll back: %r", self.name, error)
 
-    def heard(self) -> None:
-        """Note that the server has answered."""
-        self._watch.heard()
-
-    def away(self, error: BaseException) -> Unreachable:
-        """Say that the server is away."""
-        if self._watch.is_down:
-            return self._watch.silent()
-        reason = str(error) or f"no answer in time ({type(error).__name__})"
-        return Unreachable(f"the server of pool `{self.name}` cannot be used: {reason}")
-
-    def _log(self, error: NestedBorrow | PoolExhausted) -> None:
-        now = self._loop.time()
-        if now - self._told >= 1:  # once a second: to say it for each would take the time that is missing
-            self._told = now
-            logger.error("%s", error, extra={"tenure_pool": self.name})
-
     async def _probe(self) -> None:
         options = {key: value for key, value in self.settings.options.items() if key in _CONNECT}
         connection = await asyncpg.connect(self.settings.dsn, **options)
         await connection.close()
 
-    def _refuse_closed(self) -> None:
-        if self._is_closed:
-            raise self._closed()
+    def _count(self) -> int:
+        return self.driver_pool.get_size()
 
-    def _closed(self) -> AlreadyClosed:
-        msg = f"pool `{self.name}` was used after its app had closed it"
-        return AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
-
-    @asynccontextmanager
-    async def running(self) -> AsyncGenerator[Pool]:
-        """
-        Open the pool for a block, and look after it; what is out at its end is waited for a little, named and ended.
-
-        Raises:
-            Unreachable: The server cannot be used.
-        """
+    async def _open(self) -> None:
         try:
             await self.driver_pool
         except (*AWAY, asyncpg.PostgresError) as error:
-            raise self.away(error) from error
-        watching = asyncio.create_task(self._watch.run(), name=f"tenure: watches pool {self.name}")
-        try:
-            yield self
-        finally:
-            self._is_closed = True
-            watching.cancel()
-            await uninterrupted(self._closing())
+            raise self.unreachable(error) from error
+        self._is_open = True
 
-    async def _closing(self) -> None:
-        await self._places.emptied(self.settings.release_timeout / 2)
-        for loan in self._places.loans:
-            tell(self.name, loan, self._loop.time())
-        if self._places.loans:
+    async def _close(self, left: list[Loan]) -> None:
+        if left:
             self.driver_pool.terminate()
-            return
-        try:
-            async with asyncio.timeout(self.settings.release_timeout):
-                await self.driver_pool.close()
-        except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            self.driver_pool.terminate()
-            logger.warning("pool %s could not be closed in good order, and was ended: %r", self.name, error)
+        elif self._is_open:
+            try:
+                async with asyncio.timeout(self.settings.release_timeout):
+                    await self.driver_pool.close()
+            except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                self.driver_pool.terminate()
+                logger.warning("pool %s could not be closed in good order, and was ended: %r", self.name, error)
 
-
-def _end(loan: Loan) -> None:
-    if loan.connection is not None:
-        _terminate(loan.connection)
-    elif loan.deadline is not None:
-        loan.deadline.reschedule(asyncio.get_running_loop().time())
+    def _end(self, loan: Loan) -> None:
+        if loan.connection is not None:
+            _terminate(loan.connection)
+        self._give_up(loan)
 
 
 def _terminate(connection: Any) -> None:  # noqa: ANN401 (asyncpg's connection)

@@ -73,7 +73,7 @@ class Client(httpx.AsyncClient):
             if not limit.expired():
                 raise
             reason = f"no answer within {deadline:g} s"
-            raise self._pool.unreachable(request, httpx.TimeoutException, reason) from error
+            raise self._pool.failed(request, httpx.TimeoutException, reason) from error
 
 
 class ClientResource(Resource[httpx.AsyncClient]):
@@ -90,11 +90,8 @@ class ClientResource(Resource[httpx.AsyncClient]):
         given = Depends(source if callable(source) else lambda: source)
 
         async def pooled(given: Any = given) -> AsyncIterator[ClientPool]:  # noqa: ANN401 (likewise)
-            pool = await _pool(name, _settings(given, knobs))
-            try:
+            async with (await _pool(name, _settings(given, knobs))).running() as pool:
                 yield pool
-            finally:
-                await pool.aclose()
 
         self.pool = Resource(pooled, scope="app", name=f"{name}.pool", location=location)
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 
 from tenure.cancellation import uninterrupted
-from tenure.errors import AlreadyClosed
+from tenure.pools.base import BasePool
 from tenure.pools.errors import PoolExhausted, Unreachable
-from tenure.pools.places import Places
 from tenure.pools.sites import site
-from tenure.pools.stats import PoolStats
 from tenure.pools.twins import twin
-from tenure.pools.watch import tell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -42,10 +39,9 @@ class Line:
         self.transport = transport
         self.origin: tuple[str, str, int | None] | None = None
         self.used = 0.0
-        self.timer: asyncio.TimerHandle | None = None
 
 
-class ClientPool(httpx.AsyncBaseTransport):
+class ClientPool(BasePool["ClientSettings"], httpx.AsyncBaseTransport):
     """
     Connections of an httpx client, none of which is waited for without end; ``Depends(api.pool)``.
 
@@ -61,34 +57,13 @@ class ClientPool(httpx.AsyncBaseTransport):
         make: Makes what holds one connection; it opens nothing.
     """
 
+    noun: ClassVar[str] = "client"
+
     def __init__(self, name: str, settings: ClientSettings, make: Callable[[], httpx.AsyncHTTPTransport]) -> None:
-        self.name = name
-        self.settings = settings
+        super().__init__(name, settings, settings.max_size)
         self._make = make
-        self._places = Places(name, settings.max_size)
         self._idle: deque[Line] = deque()
         self._ending: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.get_running_loop()
-        self._told: dict[type, float] = {}
-        self._killed = self._leaked = 0
-        self.is_closed = False
-
-    @property
-    def stats(self) -> PoolStats:
-        """How the pool is doing."""
-        return PoolStats(
-            size=self._places.size,
-            open=len(self._idle) + len(self._places.loans),
-            in_use=len(self._places.loans),
-            waiting=self._places.waiting,
-            refused=self._places.refused,
-            killed=self._killed,
-            leaked=self._leaked,
-        )
-
-    def holders(self) -> list[str]:
-        """Say who holds a connection: since when, for which request, asked for at which line; longest first."""
-        return self._places.held()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """
@@ -110,21 +85,15 @@ class ClientPool(httpx.AsyncBaseTransport):
         return response  # type: ignore[no-any-return] # a loan's connection is the driver's
 
     async def _lend(self, request: httpx.Request) -> Loan:
-        self.refuse_closed()
         allowed = request.extensions.get("timeout", {}).get("pool") or self.settings.acquire_timeout
         until = request.extensions.get(UNTIL)
         if until is not None:
             allowed = min(allowed, (until - self._loop.time()) * SHARE)
         try:
-            loan = await self._places.take(site(), timeout=allowed)
+            loan = await self.place(site(), timeout=allowed)
         except PoolExhausted as error:
-            self._log(logging.ERROR, error)
             raise twin(error, httpx.PoolTimeout) from None
-        if self.is_closed:  # since it began to wait
-            self._places.give_back(loan)
-            self.refuse_closed()
-        line = loan.connection = self._line((request.url.scheme, request.url.host, request.url.port))
-        line.timer = self._loop.call_later(self.settings.leak_after, self._report, loan)
+        loan.connection = self._line((request.url.scheme, request.url.host, request.url.port))
         return loan
 
     def _line(self, origin: tuple[str, str, int | None]) -> Line:
@@ -141,34 +110,27 @@ class ClientPool(httpx.AsyncBaseTransport):
 
     def take_back(self, loan: Loan) -> None:
         """Give back a connection whose request has come to a good end."""
-        line = self._returned(loan)
+        line, loan.connection = loan.connection, None
         self._places.give_back(loan)
         if line is None:
             return
         line.used = self._loop.time()
         self._idle.append(line)
         while self._idle[0].used < line.used - self.settings.keepalive_expiry:
-            ending = asyncio.create_task(self._end(self._idle.popleft()), name=f"tenure: a connection of {self.name}")
+            ending = asyncio.create_task(self._ended(self._idle.popleft()), name=f"tenure: a connection of {self.name}")
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 
     async def drop(self, loan: Loan) -> None:
         """End a connection whose request has not come to a good end, and give its place back."""
-        line = self._returned(loan)
+        line, loan.connection = loan.connection, None
         try:
             if line is not None:
-                await self._end(line)
+                await self._ended(line)
         finally:
             self._places.give_back(loan)
 
-    def _returned(self, loan: Loan) -> Line | None:
-        line: Line | None = loan.connection
-        loan.connection = None
-        if line is not None and line.timer is not None:
-            line.timer.cancel()
-        return line
-
-    async def _end(self, line: Line) -> None:
+    async def _ended(self, line: Line) -> None:
         try:
             async with asyncio.timeout(self.settings.release_timeout):
                 await line.transport.aclose()
@@ -179,11 +141,9 @@ class ClientPool(httpx.AsyncBaseTransport):
     def away(self, request: httpx.Request, error: httpx.TransportError) -> httpx.TransportError:
         """Say that the other service is away, by an error that httpx has for it and FastAPI answers 503."""
         reason = str(error) or f"no answer in time ({type(error).__name__})"
-        return self.unreachable(request, type(error), reason)
+        return self.failed(request, type(error), reason)
 
-    def unreachable(
-        self, request: httpx.Request, theirs: type[httpx.TransportError], reason: str
-    ) -> httpx.TransportError:
+    def failed(self, request: httpx.Request, theirs: type[httpx.TransportError], reason: str) -> httpx.TransportError:
         """Give the error that says so, and tell the log, which has nothing else where FastAPI answers it."""
         url = request.url
         where = f"{url.scheme}://{url.netloc.decode('ascii')}"  # a path or query may hold what is secret
@@ -191,46 +151,31 @@ class ClientPool(httpx.AsyncBaseTransport):
             f"{request.method} {where} by client `{self.name}` has failed: {reason}",
             hint=f"see that the service runs; where there is something to do without it, catch httpx.{theirs.__name__}",
         )
-        self._log(logging.WARNING, error)
+        self._log(error, logging.WARNING)
         made = twin(error, theirs, told=TOLD)
         made.request = request
         return made
 
-    def _log(self, level: int, error: PoolExhausted | Unreachable) -> None:
-        now = self._loop.time()
-        if now - self._told.get(type(error), now - 1) >= 1:  # once a second: each would take the time that is missing
-            self._told[type(error)] = now
-            logger.log(level, "%s", error, extra={"tenure_pool": self.name})
-
-    def _report(self, loan: Loan) -> None:
-        self._leaked += 1
-        tell(self.name, loan, self._loop.time())
-
-    def refuse_closed(self) -> None:
-        """
-        Refuse to send anything once the app has closed the client.
-
-        Raises:
-            AlreadyClosed: It has.
-        """
-        if self.is_closed:
-            msg = f"client `{self.name}` was used after its app had closed it"
-            raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
-
     async def aclose(self) -> None:
-        """Close all connections; those that are out are waited for a little, named with their stack, and ended."""
-        if not self.is_closed:
-            self.is_closed = True
-            await uninterrupted(self._closing())
+        """Close all connections, as httpx has its client do."""
+        await self._shut_down()
 
-    async def _closing(self) -> None:
-        await self._places.emptied(self.settings.release_timeout / 2)
-        loans = list(self._places.loans)
-        for loan in loans:
-            tell(self.name, loan, self._loop.time())
+    def _count(self) -> int:
+        return len(self._idle) + len(self._places.loans)
+
+    async def _open(self) -> None:
+        """Open nothing: it is the first request that leads somewhere."""
+
+    async def _close(self, left: list[Loan]) -> None:
         await asyncio.gather(
-            *(self.drop(loan) for loan in loans), *(self._end(line) for line in self._idle), *self._ending
+            *(self.drop(loan) for loan in left), *(self._ended(line) for line in self._idle), *self._ending
         )
+
+    async def _probe(self) -> None:
+        """Take it that the other services answer: there may be many, and one that is silent is no reason for all."""
+
+    def _end(self, loan: Loan) -> None:
+        """End nothing, as none is taken for silent."""
 
 
 class _Stream(httpx.AsyncByteStream):

@@ -17,8 +17,9 @@ from sqlalchemy.util import await_only
 
 from tenure.cancellation import uninterrupted
 from tenure.pools.asyncpg_connection import AWAY
+from tenure.pools.base import CHECK
 from tenure.pools.sites import DEPTH, Site, site
-from tenure.pools.sqlalchemy_pool import CHECK, EnginePool, note, noted
+from tenure.pools.sqlalchemy_pool import EnginePool, note, noted
 from tenure.pools.sqlalchemy_session import TaskSession, asked_at
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class AsyncEnginePool(EnginePool):
             async with asyncio.timeout_at(until) as loan.deadline:
                 loan.connection = await asyncpg.connect(**arguments)
         except AWAY as error:
-            raise self.away(error) from error
+            raise self.unreachable(error) from error
         connection: Driven = loan.connection
         return connection
 
@@ -173,8 +174,7 @@ class AsyncEnginePool(EnginePool):
     def _end(self, loan: Loan) -> None:
         if loan.connection is not None:
             loan.connection.terminate()
-        elif loan.deadline is not None:
-            loan.deadline.reschedule(self._loop.time())
+        self._give_up(loan)
 
     def _is_gone(self, driver: Any) -> bool:  # noqa: ANN401 (asyncpg's connection)
         return bool(driver.is_closed())
@@ -185,13 +185,13 @@ class AsyncEnginePool(EnginePool):
     def _driver(self, connection: DBAPIConnection) -> Any:  # noqa: ANN401 (asyncpg's connection)
         return self.engine.dialect.get_driver_connection(connection)
 
-    async def _open(self) -> None:
+    async def _fill(self, count: int) -> None:
         try:
             async with AsyncExitStack() as stack:
-                for _ in range(min(self.settings.min_size, self._places.size)):
+                for _ in range(count):
                     await stack.enter_async_context(self.engine.connect())
         except asyncpg.PostgresError as error:  # as SQLAlchemy before 2.1 raises it
-            raise self.away(error) from error
+            raise self.unreachable(error) from error
 
     async def _dispose(self) -> None:
         await self.engine.dispose()

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
-from tenure.cancellation import uninterrupted
-from tenure.errors import AlreadyClosed
-from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
-from tenure.pools.places import Places
-from tenure.pools.stats import PoolStats
-from tenure.pools.watch import Watch, tell
+from tenure.pools.base import BasePool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
 
     from sqlalchemy import Engine
     from sqlalchemy.engine import ExceptionContext
@@ -28,12 +22,9 @@ if TYPE_CHECKING:
 
     from tenure.pools.places import Loan
     from tenure.pools.settings import PoolSettings
-    from tenure.pools.sites import Site
 
 logger = logging.getLogger("tenure")
 
-CHECK = 1.0
-"""Seconds that a connection has to answer when it is checked before use."""
 USED = "tenure_used"
 """Where a connection's record says when it was last used."""
 LOAN = "tenure_loan"
@@ -51,84 +42,22 @@ def noted(connection: ManagesConnection) -> Loan | None:
     return None if connection.record_info is None else connection.record_info.get(LOAN)
 
 
-class EnginePool(ABC):
+class EnginePool(BasePool["PoolSettings"]):
     """
     The connections of an SQLAlchemy engine, of which none is waited for without end; ``Depends(database.pool)``.
 
     SQLAlchemy's own pool keeps the connections. It is asked for one only by who has a place, and each that it gives is
     known to be alive.
-
-    Belongs to one app, process and event loop.
-
-    Attributes:
-        name: What logs and errors call it.
-        settings: What it is like.
     """
 
     def __init__(self, name: str, settings: PoolSettings, size: int) -> None:
-        self.name = name
-        self.settings = settings
-        self.is_closed = False
-        self._places = Places(name, size)
-        self._watch = Watch(self._places, self._probe, self._end, settings.leak_after)
-        self._loop = asyncio.get_running_loop()
-        self._told = self._loop.time() - 1
+        super().__init__(name, settings, size)
         self._connections: set[Any] = set()
-        self._killed = 0
-
-    @property
-    def stats(self) -> PoolStats:
-        """How the pool is doing."""
-        return PoolStats(
-            size=self._places.size,
-            open=len(self._connections),
-            in_use=len(self._places.loans),
-            waiting=self._places.waiting,
-            refused=self._places.refused,
-            killed=self._killed,
-            leaked=self._watch.reported,
-        )
-
-    def holders(self) -> list[str]:
-        """Say who holds a connection: since when, for which request, borrowed at which line; longest first."""
-        return self._places.held()
-
-    async def place(self, site: Site, *, holding: Loan | None = None) -> Loan:
-        """Wait for a place in the pool; `holding` is what the borrower has already."""
-        self._refuse()
-        try:
-            loan = await self._places.take(site, timeout=self.settings.acquire_timeout, holding=holding)
-        except (NestedBorrow, PoolExhausted) as error:
-            now = self._loop.time()
-            if now - self._told >= 1:  # once a second: to say it for each would take the time that is missing
-                self._told = now
-                logger.error("%s", error, extra={"tenure_pool": self.name})  # noqa: TRY400 (it tells where by itself)
-            raise
-        try:
-            self._refuse()  # as may be so since the wait began
-        except BaseException:
-            self._places.give_back(loan)
-            raise
-        return loan
 
     def holding(self) -> Loan | None:
         """Give what the task that runs has borrowed already."""
         task = asyncio.current_task()
         return next((loan for loan in self._places.loans if loan.task is task), None)
-
-    def away(self, error: BaseException) -> Unreachable:
-        """Say that the server is away."""
-        if self._watch.is_down:
-            return self._watch.silent()
-        reason = str(error) or f"no answer in time ({type(error).__name__})"
-        return Unreachable(f"the server of pool `{self.name}` cannot be used: {reason}")
-
-    def _refuse(self) -> None:
-        self._places.refuse_other_process()
-        if self.is_closed:
-            msg = f"pool `{self.name}` was used after its app had closed it"
-            raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
-        self._watch.check()
 
     def _guard(self, engine: Engine) -> None:
         """Listen to what SQLAlchemy says of an engine's connections."""
@@ -159,8 +88,7 @@ class EnginePool(ABC):
         used = record.info.get(USED)
         if used is None:
             return
-        is_known = self._loop.time() - used < self.settings.check_after and used >= self._watch.up_since
-        is_doubtful = not is_known or self._is_doubtful(driver)
+        is_doubtful = not self._is_trusted(used, self.settings.check_after) or self._is_doubtful(driver)
         if self._is_gone(driver) or (is_doubtful and not self._answers(connection)):
             self._terminate(driver)
             msg = "it is closed, or does not answer"
@@ -192,35 +120,22 @@ class EnginePool(ABC):
             driver = context.connection.connection.driver_connection
         reason = self._reason(error.__cause__ or error, driver, context)
         if reason is not None:
-            return self.away(reason)
+            return self.unreachable(reason)
         if isinstance(error, Exception):  # and no cancellation
             self._watch.heard()
         return None
 
-    @asynccontextmanager
-    async def running(self) -> AsyncGenerator[Self]:
-        """
-        Open the pool for a block, and look after it; what is out at its end is waited for a little, named and ended.
+    def _count(self) -> int:
+        return len(self._connections)
 
-        Raises:
-            Unreachable: The server cannot be used.
-        """
-        watching = asyncio.create_task(self._watch.run(), name=f"tenure: watches pool {self.name}")
+    async def _open(self) -> None:
         try:
-            try:
-                await self._open()
-            except DBAPIError as error:
-                raise self.away(error.orig or error) from error
-            yield self
-        finally:
-            self.is_closed = True
-            watching.cancel()
-            await uninterrupted(self._closing())
+            await self._fill(min(self.settings.min_size, self._places.size))
+        except DBAPIError as error:
+            raise self.unreachable(error.orig or error) from error
 
-    async def _closing(self) -> None:
-        await self._places.emptied(self.settings.release_timeout / 2)
-        for loan in self._places.loans:
-            tell(self.name, loan, self._loop.time())
+    async def _close(self, left: list[Loan]) -> None:
+        for loan in left:
             self._end(loan)
         try:
             async with asyncio.timeout(self.settings.release_timeout):
@@ -231,16 +146,12 @@ class EnginePool(ABC):
             self._terminate(driver)
 
     @abstractmethod
-    async def _open(self) -> None:
+    async def _fill(self, count: int) -> None:
         """Make the first connections."""
 
     @abstractmethod
     async def _dispose(self) -> None:
         """Close those that nobody has."""
-
-    @abstractmethod
-    async def _probe(self) -> None:
-        """Ask the server anything, on a connection of its own."""
 
     @abstractmethod
     def _lent(self) -> Loan:
@@ -261,10 +172,6 @@ class EnginePool(ABC):
     def _is_doubtful(self, driver: Any) -> bool:  # noqa: ANN401, ARG002 (the driver's connection; others can tell)
         """Tell whether there is reason to check a connection that was used just now."""
         return False
-
-    @abstractmethod
-    def _end(self, loan: Loan) -> None:
-        """End a loan's connection, so that who waits for an answer on it waits no longer."""
 
     @abstractmethod
     def _is_gone(self, driver: Any) -> bool:  # noqa: ANN401 (the driver's connection)

@@ -26,9 +26,10 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.pool import QueuePool
 
 from tenure.cancellation import uninterrupted
+from tenure.pools.base import CHECK
 from tenure.pools.errors import BlockingCall
 from tenure.pools.sites import shown, site
-from tenure.pools.sqlalchemy_pool import CHECK, EnginePool, note
+from tenure.pools.sqlalchemy_pool import EnginePool, note
 from tenure.pools.sqlalchemy_session import ThreadSession
 from tenure.pools.watch import LOOK
 
@@ -178,7 +179,7 @@ class SyncEnginePool(EnginePool):
     def _lend(self, connect: Callable[[], PoolProxiedConnection]) -> PoolProxiedConnection:
         """Take a connection, once there is a place for it; in a thread."""
         self._refuse_blocking()
-        self._refuse()
+        self.refuse()
         placed: Loan | None = getattr(self._local, "loan", None)
         loan = placed or self._wait(site())
         try:
@@ -188,7 +189,7 @@ class SyncEnginePool(EnginePool):
             if placed is None:
                 self._returned(loan)
             if isinstance(error, psycopg.OperationalError):
-                raise self.away(error) from error
+                raise self.unreachable(error) from error
             raise
         if placed is None:
             note(connection, loan)
@@ -297,14 +298,14 @@ class SyncEnginePool(EnginePool):
     def _driver(self, connection: DBAPIConnection) -> Any:  # noqa: ANN401 (psycopg's connection)
         return connection
 
-    async def _open(self) -> None:
-        await uninterrupted(anyio.to_thread.run_sync(self._fill, limiter=self._threads))
+    async def _fill(self, count: int) -> None:
+        await uninterrupted(anyio.to_thread.run_sync(self._connect, count, limiter=self._threads))
         self._ending = asyncio.create_task(self._end_unanswered(), name=f"tenure: watches statements of {self.name}")
 
-    def _fill(self) -> None:
+    def _connect(self, count: int) -> None:
         held: list[Connection] = []
         try:
-            for _ in range(min(self.settings.min_size, self._places.size)):
+            for _ in range(count):
                 held.append(self.engine.connect())  # noqa: PERF401 (those that there are must be closed if one fails)
         finally:
             for connection in held:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio.connection import (
@@ -21,18 +20,14 @@ from redis.exceptions import TimeoutError as DriverTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from tenure.cancellation import uninterrupted
-from tenure.errors import AlreadyClosed, DeclarationError
+from tenure.errors import DeclarationError
+from tenure.pools.base import CHECK, BasePool
 from tenure.pools.errors import PoolExhausted, Unreachable
-from tenure.pools.places import Places
 from tenure.pools.sites import site
-from tenure.pools.stats import PoolStats
 from tenure.pools.twins import twin
-from tenure.pools.watch import Watch, tell
 from tenure.state.stores.wire import SCHEMES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from tenure.pools.places import Loan
     from tenure.pools.settings import PoolSettings
 
@@ -40,8 +35,6 @@ logger = logging.getLogger("tenure")
 
 AWAY = (DriverConnectionError, DriverTimeoutError)
 """What redis-py raises when the server is away, restarting, full or silent: no mistake of the program's."""
-CHECK = 1.0
-"""Seconds that a connection has to answer when it is checked before use."""
 TOLD = "the store does not answer at the moment"
 
 
@@ -91,7 +84,7 @@ KINDS: dict[type[AbstractConnection], type[_Lent]] = {
 }
 
 
-class ValkeyPool(ConnectionPool):
+class ValkeyPool(BasePool["PoolSettings"], ConnectionPool):
     """
     Connections of a client of Valkey, none of which is waited for without end; ``Depends(store.pool)``.
 
@@ -102,50 +95,22 @@ class ValkeyPool(ConnectionPool):
     """
 
     def __init__(self, name: str, settings: PoolSettings, size: int) -> None:
-        self.name = name
-        self.settings = settings
+        BasePool.__init__(self, name, settings, size)
         self._kind, options = _options(settings)
-        super().__init__(self._kind, size, MaintNotificationsConfig(enabled=False), **options)
-        self._places = Places(name, size)
-        self._watch = Watch(self._places, self._probe, self._end, settings.leak_after)
+        ConnectionPool.__init__(self, self._kind, size, MaintNotificationsConfig(enabled=False), **options)
         self._made: list[_Lent] = []
         self._ending: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.get_running_loop()
-        self._told = self._loop.time() - 1
-        self._killed = 0
-        self.is_closed = False
-
-    @property
-    def stats(self) -> PoolStats:
-        """How the pool is doing."""
-        return PoolStats(
-            size=self._places.size,
-            open=sum(connection.is_connected for connection in self._made),
-            in_use=len(self._places.loans),
-            waiting=self._places.waiting,
-            refused=self._places.refused,
-            killed=self._killed,
-            leaked=self._watch.reported,
-        )
-
-    def holders(self) -> list[str]:
-        """Say who holds a connection: since when, for which request, asked for at which line; longest first."""
-        return self._places.held()
 
     async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> _Lent:  # noqa: ANN401, ARG002 (redis-py's)
         """Take a connection that works, as redis-py does for each command."""
-        self._refuse_closed()
         until = self._loop.time() + self.settings.acquire_timeout
         try:
-            self._watch.check()
-            loan = await self._places.take(site(), timeout=self.settings.acquire_timeout)
+            loan = await self.place(site())
         except PoolExhausted as error:
-            self._log(error)
             raise twin(error, DriverConnectionError) from None
         except Unreachable as error:
             raise twin(error, DriverConnectionError, told=TOLD) from None
         try:
-            self._refuse_closed()  # as it may have been since the wait began
             async with asyncio.timeout_at(until) as loan.deadline:
                 connection = await self._connected()
         except BaseException as error:
@@ -159,7 +124,7 @@ class ValkeyPool(ConnectionPool):
         return connection
 
     async def _connected(self) -> _Lent:
-        connection: Any = await super().get_connection()  # type: ignore[no-untyped-call] # a gap in redis-py's types
+        connection: Any = await ConnectionPool.get_connection(self)  # type: ignore[no-untyped-call] # a gap in redis-py's types
         try:
             if not await self._is_well(connection):
                 await connection.disconnect(nowait=True)
@@ -173,7 +138,7 @@ class ValkeyPool(ConnectionPool):
     async def _is_well(self, connection: _Lent) -> bool:
         """Check a connection that has been idle for long, or that was there when the server was silent."""
         used, connection.used = connection.used, None
-        if used is None or (self._loop.time() - used < self.settings.check_after and used >= self._watch.up_since):
+        if self._is_trusted(used, self.settings.check_after):
             return True
         try:
             async with asyncio.timeout(CHECK):
@@ -191,7 +156,7 @@ class ValkeyPool(ConnectionPool):
         loan, connection.loan = connection.loan, None
         connection.used = self._loop.time() if connection.is_connected else None
         try:
-            await super().release(connection)
+            await ConnectionPool.release(self, connection)
         finally:
             if loan is not None:
                 self._places.give_back(loan)
@@ -207,25 +172,11 @@ class ValkeyPool(ConnectionPool):
         connection.pool = self
         return connection
 
-    def heard(self) -> None:
-        """Note that the server has answered."""
-        self._watch.heard()
-
     def away(self, error: RedisError) -> RedisError:
         """Say that the server is away, by an error that redis-py has for it and FastAPI answers 503."""
         if isinstance(error, Unreachable):
             return error
-        if self._watch.is_down:
-            return twin(self._watch.silent(), type(error), told=TOLD)
-        reason = str(error) or f"no answer in time ({type(error).__name__})"
-        told = Unreachable(f"the server of pool `{self.name}` cannot be used: {reason}")
-        return twin(told, type(error), told=TOLD)
-
-    def _log(self, error: PoolExhausted) -> None:
-        now = self._loop.time()
-        if now - self._told >= 1:  # once a second: to say it for each would take the time that is missing
-            self._told = now
-            logger.error("%s", error, extra={"tenure_pool": self.name})
+        return twin(self.unreachable(error), type(error), told=TOLD)
 
     async def _probe(self) -> None:
         connection = self._new()
@@ -241,37 +192,18 @@ class ValkeyPool(ConnectionPool):
             ending = asyncio.create_task(loan.connection.disconnect(nowait=True))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
-        elif loan.deadline is not None:
-            loan.deadline.reschedule(self._loop.time())
+        self._give_up(loan)
 
-    def _refuse_closed(self) -> None:
-        if self.is_closed:
-            msg = f"pool `{self.name}` was used after its app had closed it"
-            raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
+    def _count(self) -> int:
+        return sum(connection.is_connected for connection in self._made)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncGenerator[ValkeyPool]:
-        """
-        Open the pool for a block, and look after it; what is out at its end is waited for a little, named and ended.
+    async def _open(self) -> None:
+        first = [await self.get_connection() for _ in range(min(self.settings.min_size, self._places.size))]
+        for connection in first:
+            await self.release(connection)
 
-        Raises:
-            Unreachable: The server cannot be used.
-        """
-        watching = asyncio.create_task(self._watch.run(), name=f"tenure: watches pool {self.name}")
-        try:
-            first = [await self.get_connection() for _ in range(min(self.settings.min_size, self._places.size))]
-            for connection in first:
-                await self.release(connection)
-            yield self
-        finally:
-            self.is_closed = True
-            watching.cancel()
-            await uninterrupted(self._closing())
-
-    async def _closing(self) -> None:
-        await self._places.emptied(self.settings.release_timeout / 2)
-        for loan in self._places.loans:
-            tell(self.name, loan, self._loop.time())
+    async def _close(self, left: list[Loan]) -> None:
+        del left  # redis-py ends those as well
         try:
             async with asyncio.timeout(self.settings.release_timeout):
                 await self.disconnect()
