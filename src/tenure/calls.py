@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
 
@@ -48,6 +49,12 @@ def place(file: str, line: int) -> str:
     """Give ``file:line``, relative to the working folder where it lies below that."""
     path = Path(file)
     return f"{path.relative_to(WORKING_FOLDER) if path.is_relative_to(WORKING_FOLDER) else path}:{line}"
+
+
+def caller(depth: int = 1) -> str:
+    """Give ``file:line`` of who has called the function that asks, or of who is `depth` calls above that."""
+    frame = sys._getframe(depth + 1)  # noqa: SLF001 (the cheap way: `inspect` reads source files)
+    return place(frame.f_code.co_filename, frame.f_lineno)
 
 
 def drawn(steps: Sequence[Step]) -> list[str]:

@@ -397,6 +397,16 @@ async def test_an_address_may_come_from_settings(dsn: str) -> None:
             assert (await scope.get(database)).stats.size == size
 
 
+def test_what_a_pool_gives_is_known_by_the_line_of_the_pool() -> None:
+    """Errors name the line of the program, for a transaction too, and for another kind of it the line of that."""
+    line = test_what_a_pool_gives_is_known_by_the_line_of_the_pool.__code__.co_firstlineno
+    database = pool("postgresql://nowhere")
+    report = database.transactions(readonly=True)
+    where = f"tests/pools/test_asyncpg.py:{line + 3}"
+    assert [each.location for each in (database, database.connection, database.transaction)] == [where] * 3
+    assert report.location == f"tests/pools/test_asyncpg.py:{line + 4}"
+
+
 @pytest.mark.parametrize("given", ["mysql://root:secret@localhost/x", 7, {"max_size": 0}, {"acquire_timeout": -1}])
 async def test_what_is_no_pool_is_refused_at_start(dsn: str, given: object) -> None:
     """The start says what is wrong, and never repeats an address, which may hold a password."""

@@ -10,13 +10,12 @@ PostgreSQL by asyncpg: a pool that is a resource, and what borrows from it.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from fastapi import Depends
 
-from tenure.calls import place
+from tenure.calls import caller
 from tenure.errors import DeclarationError, MissingExtra
 from tenure.resources import Resource
 
@@ -29,7 +28,7 @@ except ModuleNotFoundError as error:
     msg = "a pool of PostgreSQL connections needs asyncpg, which is not installed"
     raise MissingExtra(msg, hint="pip install 'tenure[asyncpg]'") from error
 from tenure.pools.budget import within_budget
-from tenure.pools.settings import Knobs, PoolSettings
+from tenure.pools.settings import Knobs, PoolSettings, dependency, plain
 from tenure.pools.sites import site
 from tenure.pools.stats import PoolStats
 
@@ -55,7 +54,7 @@ class PoolResource(Resource[Pool]):
     transaction: Resource[Connection]
 
     def __init__(self, source: Any, knobs: Knobs, name: str, location: str) -> None:  # noqa: ANN401 (a DSN, settings or what gives them)
-        given = Depends(source if callable(source) else lambda: source)
+        given = dependency(source)
 
         async def opened(given: Any = given) -> AsyncIterator[Pool]:  # noqa: ANN401 (likewise)
             settings = _settings(given, knobs)
@@ -64,7 +63,7 @@ class PoolResource(Resource[Pool]):
 
         super().__init__(opened, scope="app", name=name, location=location)
         self.connection = self._connection(location)
-        self.transaction = self.transactions(name=f"{name}.transaction")
+        self.transaction = self._transactions({}, f"{name}.transaction", location)
 
     def _connection(self, location: str) -> Resource[Connection]:
         async def connection(pool: Pool = Depends(self)) -> Connection:  # noqa: B008 (FastAPI's way)
@@ -82,7 +81,9 @@ class PoolResource(Resource[Pool]):
     ) -> Resource[Connection]:
         """Give a dependency as `transaction` is, whose transaction begins so; declare it once, at module level."""
         begin: Begin = {"isolation": isolation, "readonly": readonly, "deferrable": deferrable}
+        return self._transactions(begin, name, caller())
 
+    def _transactions(self, begin: Begin, name: str | None, location: str) -> Resource[Connection]:
         async def transaction(pool: Pool = Depends(self)) -> AsyncIterator[Connection]:  # noqa: B008 (FastAPI's way)
             held = pinned(pool)
             if held is not None:
@@ -92,7 +93,7 @@ class PoolResource(Resource[Pool]):
             async with pinning(Pin(pool, begin)) as pin:
                 yield Connection(pool, pin)
 
-        return Resource(transaction, scope="function", name=name, location=_caller())
+        return Resource(transaction, scope="function", name=name, location=location)
 
 
 def pool(
@@ -112,19 +113,14 @@ def pool(
         BudgetExceeded: At start: `max_connections` does not suffice for the workers.
         Unreachable: At start: the server cannot be used.
     """
-    return PoolResource(source, settings, name, _caller())
+    return PoolResource(source, settings, name, caller())
 
 
 def _settings(given: Any, knobs: Knobs) -> PoolSettings:  # noqa: ANN401 (what a program gives)
     if isinstance(given, PoolSettings):
         return replace(given, **knobs)
-    dsn = str(given.get_secret_value() if hasattr(given, "get_secret_value") else given)
+    dsn = str(plain(given))
     if not dsn.startswith(("postgresql://", "postgres://")):
         msg = f"a pool was given {type(given).__name__} that is no address of a PostgreSQL"
         raise DeclarationError(msg, hint="give `postgresql://user:password@host:port/database`, or what returns it")
     return PoolSettings(dsn=dsn, **knobs)
-
-
-def _caller() -> str:
-    frame = sys._getframe(2)  # noqa: SLF001 (the cheap way: `inspect` reads source files)
-    return place(frame.f_code.co_filename, frame.f_lineno)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sys
-import time
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds that a worker waits for the part of one that is about to leave, as in a rolling restart."""
+POLL = 0.1
+"""Seconds between two looks for one."""
 _DIGITS = 12
 
 
@@ -42,26 +44,27 @@ async def within_budget(name: str, settings: PoolSettings) -> AsyncGenerator[int
     if settings.max_connections is None or sys.platform not in SYSTEMS:
         yield size
         return
-    part = await in_worker(partial(_take, name, settings, current_deployment()))
+    part = await _taken(name, settings)
     try:
         yield size
     finally:
         part.release()
 
 
-def _take(name: str, settings: PoolSettings, deployment: str) -> locks.Lock:
-    folder = places.settled(deployment, "pools")
+async def _taken(name: str, settings: PoolSettings) -> locks.Lock:
+    folder = await in_worker(partial(places.settled, current_deployment(), "pools"))
     told = f"{name}\0{settings.dsn}\0{settings.max_connections}\0{settings.sharers}"
     key = hashlib.sha256(told.encode()).hexdigest()[:_DIGITS]
-    first = time.monotonic()
-    while (part := _free(folder, key, settings.sharers)) is None:
-        if time.monotonic() - first > PATIENCE:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + PATIENCE
+    while (part := await in_worker(partial(_free, folder, key, settings.sharers))) is None:
+        if loop.time() > until:
             msg = (
                 f"pool `{name}` may have {settings.max_connections} connections in {settings.sharers} workers, "
                 "and there are more workers than that"
             )
             raise BudgetExceeded(msg, path=[f"parts are in {folder}"], hint="say how many: `workers=`")
-        time.sleep(locks.POLL)
+        await asyncio.sleep(POLL)
     return part
 
 

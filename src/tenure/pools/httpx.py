@@ -10,14 +10,13 @@ Other services by httpx: a client that is a resource, one for the app, whose eve
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from fastapi import Depends
 
-from tenure.calls import place
+from tenure.calls import caller
 from tenure.errors import DeclarationError, MissingExtra
 from tenure.resources import Resource
 
@@ -31,6 +30,7 @@ except ModuleNotFoundError as error:
         raise
     msg = "a client of other services needs httpx, which is not installed"
     raise MissingExtra(msg, hint="pip install 'tenure[httpx]'") from error
+from tenure.pools.settings import dependency
 from tenure.pools.stats import PoolStats
 from tenure.threads import in_worker
 
@@ -87,7 +87,7 @@ class ClientResource(Resource[httpx.AsyncClient]):
     pool: Resource[ClientPool]
 
     def __init__(self, source: Any, knobs: Knobs, name: str, location: str) -> None:  # noqa: ANN401 (a URL, settings or what gives them)
-        given = Depends(source if callable(source) else lambda: source)
+        given = dependency(source)
 
         async def pooled(given: Any = given) -> AsyncIterator[ClientPool]:  # noqa: ANN401 (likewise)
             async with (await _pool(name, _settings(given, knobs))).running() as pool:
@@ -123,8 +123,7 @@ def client(
     Raises:
         DeclarationError: At start: the URL is none, a number is not above 0, or an option is none of httpx's.
     """
-    frame = sys._getframe(1)  # noqa: SLF001 (the cheap way: `inspect` reads source files)
-    return ClientResource(source, settings, name, place(frame.f_code.co_filename, frame.f_lineno))
+    return ClientResource(source, settings, name, caller())
 
 
 def _settings(given: Any, knobs: Knobs) -> ClientSettings:  # noqa: ANN401 (what a program gives)

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from fastapi import Depends
+
 from tenure.errors import DeclarationError
 from tenure.pools.errors import BudgetExceeded
 
@@ -89,3 +91,13 @@ class PoolSettings:
             msg = f"{self.max_connections} connections do not suffice for {self.sharers} workers"
             raise BudgetExceeded(msg, hint="allow more connections, or run fewer workers")
         return min(share, self.max_size or share)
+
+
+def dependency(source: Any) -> Any:  # noqa: ANN401 (an address, settings or what gives them)
+    """Give what FastAPI solves for where a pool leads: what is a dependency already, or the value itself."""
+    return Depends(source if callable(source) else lambda: source)
+
+
+def plain(address: Any) -> Any:  # noqa: ANN401 (what a program gives)
+    """Give an address that may be kept as a secret of Pydantic's."""
+    return address.get_secret_value() if hasattr(address, "get_secret_value") else address

@@ -13,13 +13,12 @@ PostgreSQL by SQLAlchemy: an engine that is a resource, and the sessions on it, 
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from fastapi import Depends
 
-from tenure.calls import place
+from tenure.calls import caller
 from tenure.errors import DeclarationError, MissingExtra
 from tenure.resources import Resource
 
@@ -35,7 +34,7 @@ except ModuleNotFoundError as error:
     msg = f"an SQLAlchemy engine needs {error.name}, which is not installed"
     raise MissingExtra(msg, hint="pip install 'tenure[sqlalchemy]'") from error
 from tenure.pools.budget import within_budget
-from tenure.pools.settings import Knobs, PoolSettings
+from tenure.pools.settings import Knobs, PoolSettings, dependency, plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -147,7 +146,7 @@ def engine(
         BudgetExceeded: At start: `max_connections` does not suffice for the workers.
         Unreachable: At start: the server cannot be used.
     """
-    return EngineResource(source, settings, name, _caller())
+    return EngineResource(source, settings, name, caller())
 
 
 def sync_engine(
@@ -159,11 +158,11 @@ def sync_engine(
     Takes what `engine` takes, with ``postgresql+psycopg://…``, and raises what it does. A statement has its
     `command_timeout` from the server, as its ``statement_timeout``.
     """
-    return SyncEngineResource(source, settings, name, _caller())
+    return SyncEngineResource(source, settings, name, caller())
 
 
 def _pool(kind: type[P], source: Any, knobs: Knobs, name: str, location: str) -> Resource[P]:  # noqa: ANN401 (a URL, settings or what gives them)
-    default: Any = Depends(source if callable(source) else lambda: source)
+    default: Any = dependency(source)
 
     async def guarding(given: Any = default) -> AsyncIterator[P]:  # noqa: ANN401 (likewise)
         url, settings = _settings(given, knobs, kind.driver)
@@ -174,9 +173,7 @@ def _pool(kind: type[P], source: Any, knobs: Knobs, name: str, location: str) ->
 
 
 def _settings(given: Any, knobs: Knobs, driver: str) -> tuple[URL, PoolSettings]:  # noqa: ANN401 (what a program gives)
-    address: Any = given.dsn if isinstance(given, PoolSettings) else given
-    if hasattr(address, "get_secret_value"):
-        address = address.get_secret_value()
+    address = plain(given.dsn if isinstance(given, PoolSettings) else given)
     url = address if isinstance(address, URL) else _parsed(address)
     if url is None or url.drivername not in {"postgresql", "postgres", f"postgresql+{driver}"}:
         msg = f"an engine was given {type(given).__name__} that is no address of a PostgreSQL for {driver}"
@@ -196,8 +193,3 @@ def _parsed(address: Any) -> URL | None:  # noqa: ANN401 (what a program gives)
         return make_url(str(address))
     except ArgumentError:
         return None
-
-
-def _caller() -> str:
-    frame = sys._getframe(2)  # noqa: SLF001 (the cheap way: `inspect` reads source files)
-    return place(frame.f_code.co_filename, frame.f_lineno)

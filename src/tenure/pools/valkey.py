@@ -9,13 +9,12 @@ Valkey or Redis by redis-py: a client that is a resource, one for the app, whose
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from fastapi import Depends
 
-from tenure.calls import place
+from tenure.calls import caller
 from tenure.errors import MissingExtra
 from tenure.resources import Resource
 
@@ -29,7 +28,7 @@ except ModuleNotFoundError as error:
     msg = "a client of Valkey needs redis-py, which is not installed"
     raise MissingExtra(msg, hint="pip install 'tenure[redis]'") from error
 from tenure.pools.budget import within_budget
-from tenure.pools.settings import Knobs, PoolSettings
+from tenure.pools.settings import Knobs, PoolSettings, dependency, plain
 from tenure.pools.stats import PoolStats
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class ValkeyResource(Resource[Redis]):
     pool: Resource[ValkeyPool]
 
     def __init__(self, source: Any, knobs: Knobs, name: str, location: str) -> None:  # noqa: ANN401 (an address, settings or what gives them)
-        given = Depends(source if callable(source) else lambda: source)
+        given = dependency(source)
 
         async def pooled(given: Any = given) -> AsyncIterator[ValkeyPool]:  # noqa: ANN401 (likewise)
             settings = _settings(given, knobs)
@@ -90,12 +89,10 @@ def client(
         BudgetExceeded: At start: `max_connections` does not suffice for the workers.
         Unreachable: At start: the server cannot be used.
     """
-    frame = sys._getframe(1)  # noqa: SLF001 (the cheap way: `inspect` reads source files)
-    return ValkeyResource(source, settings, name, place(frame.f_code.co_filename, frame.f_lineno))
+    return ValkeyResource(source, settings, name, caller())
 
 
 def _settings(given: Any, knobs: Knobs) -> PoolSettings:  # noqa: ANN401 (what a program gives)
     if isinstance(given, PoolSettings):
         return replace(given, **knobs)
-    address = given.get_secret_value() if hasattr(given, "get_secret_value") else given
-    return PoolSettings(dsn=str(address), **knobs)
+    return PoolSettings(dsn=str(plain(given)), **knobs)
