@@ -84,8 +84,7 @@ class Tasks:
             below = self._below.get(parent, [])
             coroutines += [info.coro for info in below]
             parents += [info.id for info in below]
-        awaited = (each for coroutine in coroutines for each in _awaited(coroutine))
-        return [frame for each in awaited if (frame := _frame(each)) is not None]
+        return [frame for coroutine in coroutines for frame in frames_of(coroutine)]
 
 
 def is_known() -> bool:
@@ -112,14 +111,14 @@ def has_server(app: FastAPI | None, task: asyncio.Task[Any]) -> bool:
 
 def _called(app: FastAPI | None, task: asyncio.Task[Any]) -> dict[str, Any]:
     """Give what an app was called with in a task, if it was."""
-    frames = (frame for each in _awaited(task.get_coro()) if (frame := _frame(each)) and frame.f_code is _ENTRY)
-    called = (frame.f_locals for frame in frames)
+    called = (frame.f_locals for frame in frames_of(task.get_coro()) if frame.f_code is _ENTRY)
     return next((each for each in called if each["self"] is app), {})
 
 
-def _awaited(awaitable: object) -> Iterator[object]:
-    """Give what a task runs, what that awaits, and so on."""
-    return islice(_followed(awaitable), _DEEPEST)
+def frames_of(awaitable: object) -> Iterator[FrameType]:
+    """Give the frames of what a task runs, of what that awaits, and so on: outermost first."""
+    frames = (_frame(each) for each in islice(_followed(awaitable), _DEEPEST))
+    return (frame for frame in frames if frame is not None)
 
 
 def _followed(awaitable: object) -> Iterator[object]:

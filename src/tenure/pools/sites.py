@@ -7,6 +7,7 @@ from traceback import walk_stack
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tenure.calls import place
+from tenure.fastapi.serving import frames_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -82,13 +83,7 @@ def route_of(task: asyncio.Task[Any] | None) -> str:
 
 
 def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
-    """Give the frames of a task, outermost first: as far as coroutines await one another, or those of this stack."""
-    waiting: Any = task.get_coro()
-    if getattr(waiting, "cr_running", False):  # it is the one that asks
-        yield from reversed([frame for frame, _ in walk_stack(sys._getframe())])  # noqa: SLF001 (as above)
-        return
-    while waiting is not None:
-        frame = getattr(waiting, "cr_frame", None)
-        if frame is not None:
-            yield frame
-        waiting = getattr(waiting, "cr_await", None)
+    """Give the frames of a task, outermost first: as far as it awaits, or those of this stack if it is running."""
+    if getattr(task.get_coro(), "cr_running", False):  # it is the one that asks
+        return reversed([frame for frame, _ in walk_stack(sys._getframe())])  # noqa: SLF001 (as above)
+    return frames_of(task.get_coro())

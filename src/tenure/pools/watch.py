@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tenure.pools.errors import Unreachable
 from tenure.pools.sites import route_of, traced
@@ -151,15 +151,12 @@ class Watch:
 
 def tell(name: str, loan: Loan, now: float) -> None:
     """Report a loan that is out for too long, with its stack."""
+    seconds, route = now - loan.since, route_of(loan.task)
     logger.warning(
         "a connection of pool %s is out for %.1f s, for %s; it was borrowed at\n%s",
         name,
-        now - loan.since,
-        route_of(loan.task),
+        seconds,
+        route,
         traced(loan.site),
-        extra=_fields(name, loan, now),
+        extra={"tenure_pool": name, "tenure_seconds": seconds, "tenure_route": route},
     )
-
-
-def _fields(name: str, loan: Loan, now: float) -> dict[str, Any]:
-    return {"tenure_pool": name, "tenure_seconds": now - loan.since, "tenure_route": route_of(loan.task)}
