@@ -16,6 +16,7 @@ from tenure.pools.asyncpg import Connection, Pool, pool
 from tenure.pools.errors import PoolExhausted, Unreachable
 from tests.pools.apps import SIZE, served, until
 from tests.pools.proxy import Proxy
+from tests.pools.silences import outlive_silence
 
 BACKEND = "SELECT pg_backend_pid()"
 GIVEN_UP = 1000
@@ -165,7 +166,6 @@ async def test_a_silent_server_is_noticed_and_everyone_refused_until_it_speaks(
     dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who waits for an answer is ended in seconds, others are refused at once, and what follows is answered again."""
-    loop = asyncio.get_running_loop()
     async with Proxy(dsn) as proxy:
         database = pool(
             proxy.dsn,
@@ -179,27 +179,8 @@ async def test_a_silent_server_is_noticed_and_everyone_refused_until_it_speaks(
             opened, connection = await scope.get(database), await scope.get(database.connection)
             await asyncio.gather(*[connection.fetchval("SELECT pg_sleep(0.01)") for _ in range(SIZE)])
             for _ in range(2):
-                proxy.fall_silent()
-                async with asyncio.timeout(30):
-                    waiting = [connection.fetchval("SELECT 1") for _ in range(3 * SIZE)]
-                    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-                assert {type(outcome) for outcome in outcomes} == {Unreachable}
-                began = loop.time()
-                with pytest.raises(Unreachable, match="the server of pool `database` is silent"):
-                    await connection.fetchval("SELECT 1")
-                assert loop.time() - began < 1
-                proxy.speak()
-                async with asyncio.timeout(30):
-                    while True:
-                        try:
-                            assert await connection.fetchval("SELECT 1") == 1
-                        except Unreachable:
-                            await asyncio.sleep(0.01)
-                        else:
-                            break
-                for answer in await asyncio.gather(*[connection.fetchval("SELECT 2") for _ in range(3 * SIZE)]):
-                    assert answer == 2
-                await until(lambda: opened.stats.in_use == 0)
+                heard = await outlive_silence(proxy, opened, lambda: connection.fetchval("SELECT 1"), 1)
+                assert {type(each) for each in heard} == {Unreachable}
     said = [record.message for record in caplog.records]
     assert said.count("the server of pool database answers again") == 2
 

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import re
-from collections.abc import Callable
 from typing import Annotated
 
 import pytest
@@ -19,6 +18,7 @@ from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
 from tenure.pools.sqlalchemy import AsyncEnginePool, engine
 from tests.pools.apps import SIZE, served, until
 from tests.pools.proxy import Proxy
+from tests.pools.silences import answered, outlive_silence
 from tests.pools.storms import storm
 from tests.pools.tables import BACKEND, backends, kill
 
@@ -158,23 +158,10 @@ async def test_a_connection_that_is_out_for_long_is_reported_once(dsn: str, capl
     await kept[0].close()
 
 
-async def answered(ask: Callable[[], object]) -> None:
-    """Ask until there is an answer."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                assert await ask() == 1  # type: ignore[misc]
-            except Unreachable:
-                await asyncio.sleep(0.01)
-            else:
-                return
-
-
 async def test_a_silent_server_is_noticed_and_everyone_refused_until_it_speaks(
     dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who waits for an answer is ended in seconds, others are refused at once, and what follows is answered again."""
-    loop = asyncio.get_running_loop()
     async with Proxy(dsn) as proxy:
         database = engine(
             proxy.dsn,
@@ -188,19 +175,8 @@ async def test_a_silent_server_is_noticed_and_everyone_refused_until_it_speaks(
             opened = await scope.get(database.pool)
             await asyncio.gather(*[one(opened.sessions, "SELECT pg_sleep(0.01)") for _ in range(SIZE)])
             for _ in range(2):
-                proxy.fall_silent()
-                async with asyncio.timeout(30):
-                    waiting = [one(opened.sessions) for _ in range(3 * SIZE)]
-                    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-                assert {type(outcome) for outcome in outcomes} == {Unreachable}
-                began = loop.time()
-                with pytest.raises(Unreachable, match="the server of pool `database` is silent"):
-                    await one(opened.sessions)
-                assert loop.time() - began < 1
-                proxy.speak()
-                await answered(lambda: one(opened.sessions))
-                assert await asyncio.gather(*[one(opened.sessions) for _ in range(3 * SIZE)]) == [1] * 3 * SIZE
-                await until(lambda: opened.stats.in_use == 0)
+                heard = await outlive_silence(proxy, opened, lambda: one(opened.sessions), 1)
+                assert {type(each) for each in heard} == {Unreachable}
     said = [record.message for record in caplog.records]
     assert said.count("the server of pool database answers again") == 2
 
@@ -255,7 +231,7 @@ async def test_after_a_silence_what_was_idle_meanwhile_is_asked_before_use(dsn: 
             with pytest.raises(Unreachable):
                 await one(opened.sessions)
             proxy.forget()
-            await answered(lambda: one(opened.sessions))
+            assert await answered(lambda: one(opened.sessions)) == 1
             async with asyncio.timeout(30):
                 assert await asyncio.gather(*[one(opened.sessions) for _ in range(4)]) == [1] * 4
 

@@ -19,6 +19,7 @@ from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
 from tenure.pools.sqlalchemy import SyncEnginePool, sync_engine
 from tests.pools.apps import SIZE, served, until
 from tests.pools.proxy import Proxy
+from tests.pools.silences import outlive_silence
 from tests.pools.storms import storm
 from tests.pools.tables import BACKEND, asked, backends, kill
 
@@ -178,23 +179,10 @@ async def test_a_connection_that_is_out_for_long_is_reported_once(dsn: str, capl
     await asyncio.to_thread(kept[0].close)
 
 
-async def answered(opened: SyncEnginePool) -> None:
-    """Ask until there is an answer."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                assert await opened.run(one) == 1
-            except Unreachable:
-                await asyncio.sleep(0.01)
-            else:
-                return
-
-
 async def test_a_silent_server_is_noticed_and_everyone_refused_until_it_speaks(
     dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Threads that wait for an answer are ended in seconds, others refused at once, and what follows is answered."""
-    loop = asyncio.get_running_loop()
     async with Proxy(dsn) as proxy:
         database = sync_engine(
             proxy.dsn,
@@ -208,19 +196,8 @@ async def test_a_silent_server_is_noticed_and_everyone_refused_until_it_speaks(
             opened = await scope.get(database.pool)
             await asyncio.gather(*[opened.run(one, "SELECT pg_sleep(0.01)") for _ in range(SIZE)])
             for _ in range(2):
-                proxy.fall_silent()
-                async with asyncio.timeout(30):
-                    waiting = [opened.run(one) for _ in range(3 * SIZE)]
-                    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-                assert {type(outcome) for outcome in outcomes} == {Unreachable}
-                began = loop.time()
-                with pytest.raises(Unreachable, match="the server of pool `database` is silent"):
-                    await opened.run(one)
-                assert loop.time() - began < 1
-                proxy.speak()
-                await answered(opened)
-                assert await asyncio.gather(*[opened.run(one) for _ in range(3 * SIZE)]) == [1] * 3 * SIZE
-                await until(lambda: opened.stats.in_use == 0)
+                heard = await outlive_silence(proxy, opened, lambda: opened.run(one), 1)
+                assert {type(each) for each in heard} == {Unreachable}
     said = [record.message for record in caplog.records]
     assert said.count("the server of pool database answers again") == 2
 

@@ -27,6 +27,7 @@ from tenure.pools.errors import PoolExhausted, Unreachable
 from tenure.pools.valkey import PoolSettings, client
 from tests.pools.apps import SIZE, served, until
 from tests.pools.proxy import Proxy
+from tests.pools.silences import outlive_silence
 
 GIVEN_UP = 1000
 """Seconds that none of these tests waits: what is bounded by less is not bounded by this."""
@@ -208,35 +209,13 @@ async def test_a_silent_server_is_noticed_and_everyone_refused_until_it_speaks(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who waits for an answer is ended in seconds, others are refused at once, and what follows is answered again."""
-    loop = asyncio.get_running_loop()
     async with ValkeyProxy(url) as proxy:
         store = client(proxy.url, name="store", max_size=SIZE, command_timeout=GIVEN_UP, acquire_timeout=GIVEN_UP)
         async with running(also=[store, store.pool]) as scope:
             opened, pool = await scope.get(store), await scope.get(store.pool)
             for _ in range(2):  # first with one connection open, and others that are being opened
-                proxy.fall_silent()
-                async with asyncio.timeout(30):
-                    outcomes = await asyncio.gather(
-                        *[opened.echo("1") for _ in range(3 * SIZE)], return_exceptions=True
-                    )
-                for outcome in outcomes:
-                    assert isinstance(outcome, Unreachable)
-                    assert isinstance(outcome, RedisError)
-                began = loop.time()
-                with pytest.raises(Unreachable, match="the server of pool `store` is silent"):
-                    await opened.echo("1")
-                assert loop.time() - began < 1
-                proxy.speak()
-                async with asyncio.timeout(30):
-                    while True:
-                        try:
-                            assert await opened.echo("2") == b"2"
-                        except Unreachable:
-                            await asyncio.sleep(0.01)
-                        else:
-                            break
-                assert await asyncio.gather(*[opened.echo("3") for _ in range(3 * SIZE)]) == [b"3"] * 3 * SIZE
-                await until(lambda: pool.stats.in_use == 0)
+                heard = await outlive_silence(proxy, pool, lambda: opened.echo("1"), b"1")
+                assert all(isinstance(each, Unreachable) and isinstance(each, RedisError) for each in heard)
     assert [record.message for record in caplog.records].count("the server of pool store answers again") == 2
 
 
