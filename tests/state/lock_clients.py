@@ -60,6 +60,11 @@ class Watched:
         """Give it back."""
         await self._answered(self._engine.release(name, holder=holder))
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether it is being asked, or gives a connection back: one with a transaction would hold up all others."""
+        return self.asked > 0 or bool(getattr(self._engine, "_releasing", ()))
+
     async def _answered(self, call: Coroutine[Any, Any, Any]) -> Any:
         self.asked += 1
         try:
@@ -129,10 +134,10 @@ class Client:
         return self._runner.run(block())
 
     def run(self, until: Callable[[], bool] = lambda: True) -> None:
-        """Go on until something is so, and nothing is asked of the engine."""
+        """Go on until something is so, and the engine has nothing to do."""
         self._runner.run(self._become(until))
-        while self.engine.asked:  # in the steps of the loop that came after
-            self._runner.run(self._become(lambda: not self.engine.asked))
+        while self.engine.is_busy:  # in the steps of the loop that came after
+            self._runner.run(self._become(lambda: not self.engine.is_busy))
 
     async def _become(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(HANGS):
