@@ -110,6 +110,9 @@ class BasePool(ABC, Generic[S]):
             Unreachable: The server is known to be silent.
         """
         self._places.refuse_other_process()
+        self._refuse_now()
+
+    def _refuse_now(self) -> None:
         self.refuse_closed()
         self._watch.check()
 
@@ -125,7 +128,7 @@ class BasePool(ABC, Generic[S]):
             OtherProcess: The pool belongs to another process.
             OtherLoop: It belongs to another event loop.
         """
-        self.refuse()
+        self._refuse_now()
         allowed = self.settings.acquire_timeout if timeout is None else timeout
         try:
             loan = await self._places.take(site, timeout=allowed, holding=holding)
@@ -133,7 +136,7 @@ class BasePool(ABC, Generic[S]):
             self._log(error, logging.ERROR)
             raise
         try:
-            self.refuse()  # as may be so since the wait began
+            self._refuse_now()  # as may be so since the wait began
         except BaseException:
             self._places.give_back(loan)
             raise
