@@ -40,9 +40,7 @@ class Announcer:
             self._added.clear()
             try:
                 await counts.publish(requests.value)
-            except (
-                StateUnavailable
-            ):  # those who watch learn from `MISSED` that they are behind, and this is for after it
+            except StateUnavailable:  # who watches hears of it by `MISSED`; this is for after it
                 self._added.set()
                 await asyncio.sleep(RETRY)
             else:
