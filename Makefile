@@ -31,7 +31,7 @@ test: .venv/dev.stamp ## Run the tests but for `make faults`, the documentation'
 	@$(VENV) coverage erase
 	@$(VENV) coverage run -m pytest --numprocesses $(JOBS) --dist loadfile $(if $(ARGS),$(ARGS),--ignore tests/faults)
 	@$(VENV) coverage combine --quiet
-	@$(VENV) coverage report --fail-under=0
+	@$(VENV) coverage report $(if $(ARGS),--fail-under=0)
 
 .PHONY: faults
 faults: .venv/dev.stamp ## Run the tests in which workers, databases and clients are killed, stopped or leave; add to the coverage

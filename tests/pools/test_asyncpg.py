@@ -246,6 +246,30 @@ async def test_how_a_transaction_begins_is_declared(dsn: str) -> None:
         assert (await client.get("/")).json() == ["serializable", "on"]
 
 
+async def test_two_transactions_of_a_request_are_one(dsn: str, aside: asyncpg.Connection) -> None:
+    """The second is a savepoint of the first: on its connection, and undone with it."""
+    database = pool(dsn, max_size=1)
+    again = database.transactions()
+    app = FastAPI(lifespan=lifespan)
+
+    @app.post("/{row}")
+    async def write(
+        row: int,
+        first: Annotated[Connection, Depends(database.transaction)],
+        second: Annotated[Connection, Depends(again)],
+    ) -> bool:
+        await second.execute("INSERT INTO written (id) VALUES ($1)", row)
+        if row == 1:
+            raise HTTPException(409)
+        return bool(await first.fetchval(BACKEND) == await second.fetchval(BACKEND))
+
+    async with served(app, database) as (client, opened):
+        assert (await client.post("/1")).status_code == 409
+        assert (await client.post("/2")).json() is True
+        assert opened.stats.in_use == 0
+    assert await rows(aside) == [2]
+
+
 async def insert_all(connection: Connection, *numbers: int) -> None:
     """Insert all of them or none."""
     async with connection.transaction():
