@@ -1,4 +1,4 @@
-"""What a pool of database connections is like, and how many connections each of several workers has."""
+"""What a pool of connections to a server is like, and how many each of several workers has."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PoolSettings:
     What a pool is like. All times are in seconds.
 
     Attributes:
-        dsn: The database's address, ``postgresql://user:password@host:port/database``.
+        dsn: The server's address, such as ``postgresql://user:password@host:port/database``.
         max_size: Most connections at once of one worker; 10, or its share of `max_connections`, unless given.
         max_connections: Most connections at once of all workers of this machine.
         workers: How many workers that are; what the environment variable `WEB_CONCURRENCY` says unless given.
@@ -48,7 +48,7 @@ class PoolSettings:
         release_timeout: How long it may take to roll back and reset a connection, before it is ended.
         check_after: How long a connection may have been idle before it is checked when it is borrowed.
         leak_after: How long a connection may be out before that is logged, once, with the stack that borrowed it.
-        options: What else `asyncpg.create_pool` takes, such as ``{"ssl": "require"}``.
+        options: What else the driver takes, such as ``{"ssl": "require"}`` of `asyncpg.create_pool`.
     """
 
     dsn: str = field(repr=False)
