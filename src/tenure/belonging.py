@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from tenure.errors import NotStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping
+    from collections.abc import Awaitable, Generator, Iterable, Mapping
 
     from fastapi import FastAPI
     from starlette.requests import HTTPConnection
@@ -60,6 +62,24 @@ def running_app(app: FastAPI) -> Running | None:
     if not runs:
         return None
     return next((run for run in reversed(runs) if run.here), runs[-1])
+
+
+_starting: ContextVar[Running] = ContextVar("tenure_starting")
+
+
+@contextmanager
+def started_by(running: Running) -> Generator[None]:
+    """Let what starts in this block, and the tasks that it creates, know by which app it is started."""
+    token = _starting.set(running)
+    try:
+        yield
+    finally:
+        _starting.reset(token)
+
+
+def starting_app() -> Running:
+    """Give what starts the resource that asks, in its factory."""
+    return _starting.get()
 
 
 def find(connection: HTTPConnection, name: str) -> Running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 
     from tenure.fastapi.application import Application
+    from tenure.fastapi.plan import Plan
     from tenure.resources import Resource
 
 T = TypeVar("T")
@@ -110,27 +112,60 @@ def lifespan(
         CloseFailed: After everything was closed: what failed.
     """
     if isinstance(app, FastAPI):
-        return _run(app, None, also=also, deployment=deployment, state=state, grace=grace)
+        return _run(app, Composed(None, also, deployment, state, grace))
     if app is not None and not callable(app):
         msg = f"lifespan({app!r}) is neither an app nor a lifespan of yours"
         raise DeclarationError(msg, hint="write `FastAPI(lifespan=lifespan)` or `FastAPI(lifespan=lifespan(mine))`")
 
-    def composed(started: FastAPI, /) -> AbstractAsyncContextManager[State]:
-        return _run(started, app, also=also, deployment=deployment, state=state, grace=grace)
+    return Composed(mine=app, also=also, deployment=deployment, state=state, grace=grace)
 
-    return composed
+
+@dataclass(frozen=True)
+class Composed:
+    """A lifespan, with what was said to `lifespan`."""
+
+    mine: Callable[..., Any] | None = None
+    also: Sequence[Resource[Any]] = ()
+    deployment: str | None = None
+    state: str | Resource[Any] | None = None
+    grace: float = 5
+
+    def __call__(self, app: FastAPI, /) -> AbstractAsyncContextManager[State]:
+        """Run an app for a block."""
+        return _run(app, self)
+
+    def plan(self, app: FastAPI | None) -> Plan:
+        """Find what an app would start."""
+        from tenure.fastapi.plan import Plan  # noqa: PLC0415 (to declare, nothing of what runs is needed)
+
+        return Plan(app, also=self.also, lifespan=self.mine, deployment=self.deployment, state=self.state)
+
+
+def planned(app: FastAPI) -> Plan:
+    """
+    Find what an app would start, without starting or checking anything.
+
+    Raises:
+        NotStarted: The app does not have tenure's lifespan.
+        DeclarationError: Something was declared that cannot be.
+    """
+    from tenure.fastapi.plan import lifespans_of  # noqa: PLC0415 (as above)
+
+    for each in lifespans_of(app):
+        if isinstance(each, Composed):
+            return each.plan(app)
+        if each is lifespan:
+            return Composed().plan(app)
+    msg = f"{app!r} does not have tenure's lifespan"
+    raise NotStarted(msg, hint=NOT_STARTED_HINT)
 
 
 @asynccontextmanager
-async def _run(
-    app: FastAPI,
-    mine: Callable[..., Any] | None,
-    **settings: Any,  # noqa: ANN401 (those of `lifespan`, as they are)
-) -> AsyncGenerator[State]:
+async def _run(app: FastAPI, composed: Composed) -> AsyncGenerator[State]:
     if not isinstance(app, FastAPI):
         msg = f"tenure's lifespan was given {app!r}, which is not a FastAPI app"
         raise DeclarationError(msg, hint="give it to the outermost FastAPI app, `FastAPI(lifespan=lifespan)`")
-    application = _application()(app, lifespan=mine, **settings)
+    application, mine = _application()(composed.plan(app), grace=composed.grace), composed.mine
     async with application.run():
         if mine is None:
             async with application.drain.served():
@@ -161,7 +196,7 @@ async def running(app: FastAPI | None = None, *, also: Sequence[Resource[Any]] =
         CloseFailed: After everything was closed: what failed.
     """
     if app is None:
-        application = _application()(None, also=also)
+        application = _application()(Composed(also=also).plan(None))
         async with application.run():
             yield Scope(application)
         return

@@ -4,97 +4,92 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tenure import belonging
 from tenure.errors import DeclarationError, NotStarted, RequestData
 from tenure.factories import opener
 from tenure.fastapi import binding
 from tenure.fastapi.caller import caller_of
-from tenure.fastapi.discovery import Discovery
 from tenure.fastapi.draining import Drain
 from tenure.fastapi.inputs import uses_security_scopes
 from tenure.fastapi.instances import instance
-from tenure.fastapi.overrides import in_force, overrides_of
-from tenure.fastapi.routes import Routes, routes_of
-from tenure.graph import Need
+from tenure.fastapi.overrides import in_force
+from tenure.fastapi.plan import done_once
 from tenure.lifetimes import Lifetime, opened_here
-from tenure.resources import Resource
 from tenure.scopes import is_shared, outlives_requests
 from tenure.shutdown import told_by
-from tenure.state.deployments import VARIABLE, deployed, deployment_name, state_url
-from tenure.state.engines import address_by, state_address
+from tenure.state.deployments import deployed, deployment_name
 from tenure.threads import in_worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Mapping
 
-    from fastapi import FastAPI
     from starlette.requests import HTTPConnection
 
+    from tenure.fastapi.plan import Plan
     from tenure.graph import Node
     from tenure.lifetimes import Opening, Tenant
+    from tenure.resources import Resource
 
 logger = logging.getLogger("tenure")
+
+Phase = Literal["starting", "ready", "draining", "stopping", "stopped", "failed"]
 
 
 class Application:
     """
-    An app, or resources without one, planned and checked when made and running while `run` is entered.
+    What is planned, checked when made and running while `run` is entered.
+
+    Attributes:
+        plan: What it is made of.
+        graph: Likewise, what it needs.
+        lifetime: What it has started.
+        drain: How what it serves comes to its end.
+        title: The app's.
+        deployment: With whom it shares state, once it starts; empty where nothing is shared.
 
     Raises:
         PlanError: The graph cannot work; nothing has started.
     """
 
-    def __init__(  # noqa: PLR0913 (each is a word of `lifespan`)
-        self,
-        app: FastAPI | None,
-        *,
-        also: Iterable[Resource[Any]] = (),
-        lifespan: Callable[..., Any] | None = None,
-        deployment: str | None = None,
-        state: str | Resource[Any] | None = None,
-        grace: float = 5,
-    ) -> None:
+    def __init__(self, plan: Plan, *, grace: float = 5) -> None:
         if not 0 <= grace < math.inf:
             msg = f"grace={grace} is no number of seconds"
             raise DeclarationError(msg, hint="give requests a time to end in, `grace=5`, or none, `grace=0`")
-        found = routes_of(app) if app is not None else Routes([], [])
-        self._app = app
-        self._mounted = found.mounted
-        self._overrides = overrides_of(app, found.mounted) if app is not None else {}
-        overrides = dict(self._overrides)
-        if isinstance(state, Resource):
-            overrides[state_address] = address_by(state)
-        self._discovery = Discovery(overrides)
-        self._discovery.add_routes(found.routes)
-        for resource in also:
-            if not isinstance(resource, Resource):
-                msg = f"also=[…] has {resource!r}, which is not a resource"
-                raise DeclarationError(msg, hint='declare it with `@scoped("app")`')
-            self._discovery.add(resource, "also=[…]")
-        self._lifespan = self._discovery.add_lifespan(lifespan) if lifespan is not None else None
-        self.graph = self._discovery.graph
-        self._state = state.name if isinstance(state, Resource) else state_url(state)
-        if self._state is not None:
-            self._give_engine()
-        self.graph.check(self._state)
+        plan.check()
+        self.plan = plan
+        self.graph = plan.graph
+        self.title = plan.app.title if plan.app is not None else ""
+        self.deployment = ""
         self._checked = frozenset(self.graph.nodes)
         self.lifetime = Lifetime(self.graph, _opening_of)
-        self.drain = Drain(app, grace)
-        self._deployment = deployment_name(deployment) if deployment is not None else None
-        self._refuse_to_guess()
-        self.binding = binding.binding_for(self.lifetime, self._tenant) if app is not None else None
+        self.drain = Drain(plan.app, grace)
+        self.binding = binding.binding_for(self.lifetime, self._tenant) if plan.app is not None else None
         self._scoped_security: dict[Resource[Any], bool] = {}
 
     @property
     def here(self) -> bool:
         """Whether it runs in this process and event loop now."""
         return self.lifetime.here
+
+    @property
+    def phase(self) -> Phase:
+        """Where the app is on its way from the start to the end."""
+        match self.lifetime.state:
+            case "declared" | "starting":
+                return "starting"
+            case "ready":
+                return "stopping" if self.drain.shutting_down.is_set() else "ready"
+            case "closing":
+                return "stopping"
+            case "closed":
+                return "stopped"
+            case "failed":
+                return "failed"
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
@@ -104,17 +99,17 @@ class Application:
         An error of the block comes first; what then fails to close as well is logged and noted on it.
         """
         with self.drain.noticing():
-            with told_by(self.drain.shutting_down):
+            with told_by(self.drain.shutting_down), belonging.started_by(self):
                 await self._start()
             async with self._started_until_closed():
                 yield
 
     @asynccontextmanager
     async def _started_until_closed(self) -> AsyncGenerator[None]:
-        apps = [self._app, *self._mounted] if self._app is not None else []
+        apps = [self.plan.app, *self.plan.mounted] if self.plan.app is not None else []
         belonging.register(apps, self)
         try:
-            with in_force(apps, self._discovery.stand_ins), binding.hooked(self.binding), self.drain.told():
+            with in_force(apps, self.plan.discovery.stand_ins), binding.hooked(self.binding), self.drain.told():
                 yield
         except BaseException as error:
             try:
@@ -126,41 +121,23 @@ class Application:
             await self.lifetime.close()
         finally:
             belonging.unregister(apps, self)
-            self._app, self._mounted, self.binding = None, [], None
-
-    def _give_engine(self) -> None:
-        """Let the engine of the deployment start before what is done once in it."""
-        for node in list(self.graph.nodes):
-            resource = _done_once(node)
-            if resource is not None and resource.scope == "cluster":
-                from tenure.state import engine_handles, once  # noqa: PLC0415 (what few apps need)
-
-                node.needs.append(Need(once.ENGINE, self._discovery.node(engine_handles.cluster_engine)))
-
-    def _refuse_to_guess(self) -> None:
-        """Refuse to derive a deployment's name from this machine, where other machines are to know it."""
-        shared = (node for node in self.graph.nodes if node.resource is not None and node.resource.scope == "cluster")
-        node = next(shared, None)
-        if node is not None and self._deployment is None and VARIABLE not in os.environ:
-            msg = f"`{node.name}` is shared among machines, and nothing says which of them belong together"
-            hint = f'name the deployment: `lifespan(deployment="roster")`, or set {VARIABLE}'
-            raise DeclarationError(msg, path=[f"declared at {node.location}"], hint=hint)
+            self.plan.app, self.plan.mounted, self.binding = None, [], None  # who is kept by an app must not keep it
 
     async def _start(self) -> None:
         if not any(node.resource is not None and is_shared(node.resource.scope) for node in self.graph.nodes):
             await self.lifetime.start()
             return
-        title = self._app.title if self._app is not None else ""
-        name = await in_worker(partial(deployment_name, self._deployment, title=title))
+        name = await in_worker(partial(deployment_name, self.plan.deployment, title=self.title))
+        self.deployment = name
         logger.info("deployment %s", name, extra={"tenure_deployment": name})
-        with deployed(name, self._state):
+        with deployed(name, self.plan.state):
             await self.lifetime.start()
 
     def lifespan_arguments(self) -> dict[str, Any]:
         """Give what the user's own lifespan takes beside the app."""
-        if self._lifespan is None:
+        if self.plan.lifespan is None:
             return {}
-        return {need.parameter: self.lifetime.value(need.node) for need in self._lifespan.needs}
+        return {need.parameter: self.lifetime.value(need.node) for need in self.plan.lifespan.needs}
 
     def solve(self, resource: Resource[Any], connection: HTTPConnection, inputs: Mapping[str, Any]) -> Awaitable[Any]:
         """Give a resource's value for a request; called by FastAPI by way of the resource."""
@@ -174,7 +151,7 @@ class Application:
     def _keyed_by_security(self, resource: Resource[Any]) -> bool:
         keyed = self._scoped_security.get(resource)
         if keyed is None:
-            keyed = self._scoped_security[resource] = uses_security_scopes(resource, self._overrides)
+            keyed = self._scoped_security[resource] = uses_security_scopes(resource, self.plan.overrides)
         return keyed
 
     async def _started(self, resource: Resource[Any]) -> Any:  # noqa: ANN401 (any value)
@@ -184,11 +161,11 @@ class Application:
         return self.lifetime.value(tenant.node)
 
     def _tenant(self, resource: Resource[Any]) -> Tenant | None:
-        node = self._discovery.find(resource)
+        node = self.plan.discovery.find(resource)
         return self.lifetime.tenants.get(node) if node is not None else None
 
     def _not_planned(self, resource: Resource[Any]) -> NotStarted:
-        if resource in self._discovery.stand_ins:
+        if resource in self.plan.discovery.stand_ins:
             msg = f"`{resource.name}` was overridden when the app started, so it was never started itself"
             return NotStarted(msg, hint="keep the override until the app has stopped, or start the app without it")
         msg = f"`{resource.name}` was not in the plan when the app started"
@@ -200,15 +177,15 @@ class Application:
         if not outlives_requests(resource.scope):
             msg = f"`{resource.name}` is {resource.scope}-scoped, and there is no request here to end it"
             raise NotStarted(msg, hint=f"open it for a block: `async with scope.open({resource.name}) as value:`")
-        return await self._started(self._discovery.stand_ins.get(resource, resource))
+        return await self._started(self.plan.discovery.stand_ins.get(resource, resource))
 
     @asynccontextmanager
     async def open(self, resource: Resource[Any]) -> AsyncGenerator[Any]:
         """Open a resource, and whatever shorter-lived it needs, for one block outside of a request."""
         self.lifetime.check(resource.name)
-        node = self._discovery.node(resource)
+        node = self.plan.discovery.node(resource)
         if node not in self._checked:  # no route takes it, so it was not there to be checked at the start
-            self.graph.check(self._state)
+            self.graph.check(self.plan.state)
         async with AsyncExitStack() as stack:
             yield await self._opened(node, stack, {})
 
@@ -226,14 +203,8 @@ class Application:
         return values[node]
 
 
-def _done_once(node: Node) -> Resource[Any] | None:
-    """Give a node's resource, if one process makes its value for others; what overrides it is each one's own."""
-    resource = node.resource
-    return resource if resource is not None and resource.is_done_once and not node.stands_for else None
-
-
 def _opening_of(node: Node) -> Opening:
-    resource = _done_once(node)
+    resource = done_once(node)
     if resource is None:
         return opened_here(node)
     from tenure.state import once  # noqa: PLC0415 (what few apps need)
