@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakSet
 
@@ -23,6 +23,7 @@ from tenure.errors import (
     TenureError,
 )
 from tenure.factories import opener
+from tenure.observers import observer
 from tenure.threads import in_own_thread
 
 if TYPE_CHECKING:
@@ -63,23 +64,36 @@ class Tenant:
         node: What it is in the plan.
         state: Where it is between declared and closed.
         value: What its factory made, once it is ready.
+        began: When its start began, in seconds after that of the app; nothing until then.
         seconds: How long its start took.
+        close_seconds: How long its close took; nothing until it has ended.
         error: What ended it, if something did.
     """
 
-    def __init__(self, node: Node, needs: dict[str, Tenant], opening: Opening, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        needs: dict[str, Tenant],
+        opening: Opening,
+        on_end: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
         self.node = node
+        self._clock = clock
         self._opening = opening
         self._on_end = on_end
         self.needs = needs
         self.state: State = "declared"
         self.value: Any = None
+        self.began: float | None = None
         self.seconds = 0.0
+        self.close_seconds: float | None = None
         self.error: BaseException | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         resource = node.resource
+        self._scope = resource.scope if resource else ""
         self.start_timeout = resource.start_timeout if resource else 30.0
         self.close_timeout = resource.close_timeout if resource else 10.0
 
@@ -104,14 +118,23 @@ class Tenant:
         )
 
     async def _live(self) -> None:
-        began = perf_counter()
+        self.began = began = self._clock()
+        end = observer().begin("start", self.node.name, self._scope)
         arguments = {parameter: needed.value for parameter, needed in self.needs.items()}
-        async with self._opening(**arguments) as self.value:
-            self.seconds = perf_counter() - began
-            self.state = "ready"
-            self.ready.set_result(None)
-            await self._stop.wait()
-            self.state = "closing"
+        try:
+            async with self._opening(**arguments) as self.value:
+                self.seconds = self._clock() - began
+                self.state = "ready"
+                end(None)
+                self.ready.set_result(None)
+                await self._stop.wait()
+                self.state, began = "closing", self._clock()
+                end = observer().begin("close", self.node.name, self._scope)
+        except BaseException as error:
+            end(error)
+            raise
+        self.close_seconds = self._clock() - began
+        end(None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._on_end()
@@ -157,6 +180,12 @@ class Lifetime:
 
     It belongs to the process and the event loop in which it was made.
 
+    Attributes:
+        state: Where it is between declared and closed.
+        began: When its start began, in seconds since 1970.
+        ready_seconds: How long it took until all was ready; nothing until then.
+        tenants: What it starts, each after what it needs.
+
     Args:
         graph: What is to be started.
         open_with: Says how a node's value is made and ended.
@@ -167,12 +196,18 @@ class Lifetime:
         self._process = os.getpid()
         self._loop = _asyncio_loop()
         self.state: State = "declared"
+        self.began = time()
+        self.ready_seconds: float | None = None
+        self._epoch = perf_counter()
         self.tenants: dict[Node, Tenant] = {}
         for node in graph.started():
             needs = {need.parameter: self.tenants[need.node] for need in node.needs}
-            self.tenants[node] = Tenant(node, needs, (open_with or opened_here)(node), self._unsettle)
+            self.tenants[node] = Tenant(node, needs, (open_with or opened_here)(node), self._unsettle, self._clock)
         self._is_settled = False
         _all.add(self)
+
+    def _clock(self) -> float:
+        return perf_counter() - self._epoch
 
     def _unsettle(self) -> None:
         self._is_settled = False
@@ -244,7 +279,8 @@ class Lifetime:
         Raises:
             StartFailed: One failed or was too slow. What had started is closed by then, in reverse.
         """
-        began = perf_counter()
+        self.began, self._epoch = time(), perf_counter()
+        end = observer().begin("app", "", "app")
         self.state = "starting"
         starts: dict[asyncio.Task[None], Tenant] = {}
         try:
@@ -253,14 +289,16 @@ class Lifetime:
                     starts[group.create_task(tenant.start())] = tenant
         except BaseException as failure:
             close_errors = await uninterrupted(self._close_all())
+            end(failure)
             if isinstance(failure, BaseExceptionGroup):
                 raise self._start_failed(starts, close_errors) from _only(failure)
             _log(close_errors)
             raise
         self.state = "ready"
         self._is_settled = all(tenant.state == "ready" for tenant in self.tenants.values())
-        count = len(self.tenants)
-        logger.info("%d resource%s ready in %.3f s", count, "s" * (count != 1), perf_counter() - began)
+        self.ready_seconds, count = self._clock(), len(self.tenants)
+        end(None)
+        logger.info("%d resource%s ready in %.3f s", count, "s" * (count != 1), self.ready_seconds)
 
     def _start_failed(self, starts: dict[asyncio.Task[None], Tenant], close_errors: list[CloseError]) -> StartFailed:
         failed = [

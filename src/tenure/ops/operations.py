@@ -1,0 +1,74 @@
+"""What answers for a running app: a resource of the app itself, which its probes and pages take."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from tenure.belonging import starting_app
+from tenure.errors import NotRunning
+from tenure.ops.snapshot import Drawn, Snapshot, snapshot
+from tenure.ops.workers import Workers
+from tenure.resources import Resource
+from tenure.state.deployments import deployment_name
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tenure.fastapi.application import Application
+
+
+class Operations:
+    """
+    A running app, as it tells of itself.
+
+    Attributes:
+        application: The app.
+        workers: This worker, among all of its deployment on this machine.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        self.workers = Workers({"snapshot": self._told})
+
+    @cached_property
+    def drawn(self) -> Drawn:
+        """What of the graph does not change."""
+        return Drawn(self.application.graph)
+
+    def snapshot(self) -> Snapshot:
+        """Tell how this worker is."""
+        return snapshot(self.application, self.drawn, worker=self.workers.number)
+
+    def _told(self) -> bytes:
+        return self.snapshot().model_dump_json().encode()
+
+    async def snapshots(self) -> list[Snapshot | int]:
+        """Tell how each worker of this machine is; of one that does not answer, its number."""
+        answers = await self.workers.ask("snapshot")
+        return [
+            answer.worker if answer.content is None else Snapshot.model_validate_json(answer.content)
+            for answer in answers
+        ]
+
+
+class Reading(Resource[Operations | None]):
+    """A resource that is nothing before its app has started and after it has closed: probes answer then too."""
+
+    async def __call__(self, *args: object, **inputs: Any) -> Operations | None:  # noqa: ANN401 (as a resource has it)
+        """Give what answers for the running app, if it runs."""
+        try:
+            return cast("Operations", await super().__call__(*args, **inputs))
+        except NotRunning:
+            return None
+
+
+async def _operations() -> AsyncIterator[Operations]:
+    application = cast("Application", starting_app())
+    found = Operations(application)
+    deployment = application.deployment or deployment_name(application.plan.deployment, title=application.title)
+    async with found.workers.joined(deployment):
+        yield found
+
+
+operations = Reading(_operations, scope="app", name="operations", close_timeout=2)
