@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 VARIABLE = "TENURE_DEPLOYMENT"
 """The environment variable that names the deployment."""
 
+SUFFIX_VARIABLE = "TENURE_DEPLOYMENT_SUFFIX"
+"""The environment variable whose value follows each name, whoever said it; the plugin for pytest sets it."""
+
 STATE_VARIABLE = "TENURE_STATE"
 """The environment variable that says where machines share state."""
 SCHEMES = frozenset({"valkey", "valkeys", "redis", "rediss", "unix", "postgresql", "postgres"})
@@ -30,7 +33,8 @@ _ADDRESS = f'`lifespan(state="valkey://host:6379")` or "postgresql://…", or se
 PROJECT_FILES = ("pyproject.toml", "setup.py", ".git")
 """What the root of a project has."""
 
-_ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LENGTH = 64
+_ALLOWED = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LENGTH - 1}}}")
 _DIGITS = 12
 _TITLE_LENGTH = 40
 
@@ -52,6 +56,8 @@ def deployment_name(given: str | None = None, *, title: str = "") -> str:
     """
     Say which deployment an app belongs to.
 
+    What `TENURE_DEPLOYMENT_SUFFIX` says follows the name, so that tests share nothing with what they are tests of.
+
     Args:
         given: What the program says; it comes first, then the environment variable `TENURE_DEPLOYMENT`.
         title: The app's title, from which a name is derived if nothing names the deployment, together with the user
@@ -66,7 +72,12 @@ def deployment_name(given: str | None = None, *, title: str = "") -> str:
         raise DeclarationError(
             msg, hint="use at most 64 letters, digits, `.`, `_` and `-`, a letter or a digit first: `roster-blue`"
         )
-    return name
+    suffix = os.environ.get(SUFFIX_VARIABLE, "")
+    if name.endswith(suffix):  # it is there already where a name is given that this function gave
+        return name
+    if len(name) + len(suffix) > _LENGTH:
+        name = f"{name[: _LENGTH - len(suffix) - _DIGITS - 1]}-{_digest(name)}"
+    return deployment_name(f"{name}{suffix}")
 
 
 def state_url(given: str | None = None) -> str | None:
@@ -110,7 +121,10 @@ def current_deployment() -> str:
 
 
 def _derived(title: str) -> str:
-    told = "\0".join((str(os.geteuid()), str(PROJECT_FOLDER), title))
-    digest = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
+    digest = _digest("\0".join((str(os.geteuid()), str(PROJECT_FOLDER), title)))
     readable = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:_TITLE_LENGTH].strip("-")
     return f"{readable or 'app'}-{digest}"
+
+
+def _digest(told: str) -> str:
+    return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from tenure.errors import StateMismatch, StateUnavailable
@@ -38,6 +39,14 @@ def settled(deployment: str, part: str, *, durable: bool = False) -> Path:
     for folder in (home, home / deployment, home / deployment / part):
         _make(folder, durable=durable)
     return home / deployment / part
+
+
+def named(*patterns: str) -> list[Path]:
+    """Give the folders of the deployments whose names match one of these, in memory and on disk; blocks a little."""
+    homes = [_passing_home()]
+    with suppress(StateUnavailable):
+        homes.append(_durable_home())
+    return [folder for home in homes for pattern in patterns for folder in home.glob(pattern)]
 
 
 def _passing_home() -> Path:
