@@ -186,6 +186,7 @@ class Graph:
         circles = [self._circle(chain) for chain in cycles(self.nodes, lambda node: [n.node for n in node.needs])]
         yield from circles
         yield from self._duplicate_names()
+        yield from self._duplicate_checks()
         for node in self.nodes:
             # What replaces a resource, as in tests, is this app's alone.
             if node.resource is not None and node.stands_for is None and (hint := node.resource.lacks(state)):
@@ -214,6 +215,21 @@ class Graph:
                     f"{len(nodes)} resources are named `{name}`",
                     path=[line for node in nodes.values() for line in _drawn([node])],
                     hint='give each a name of its own, `@scoped("app", name="…")`',
+                )
+
+    def _duplicate_checks(self) -> Iterator[DuplicateName]:
+        by_name: dict[str, list[Step]] = {}
+        for node in self.nodes:
+            if node.resource is None:
+                continue
+            for check in node.resource.checks:
+                by_name.setdefault(check.name, []).append(Step(node.name, node.resource.scope, check.location))
+        for name, steps in by_name.items():
+            if len(steps) > 1:
+                yield DuplicateName(
+                    f"{len(steps)} health checks are named `{name}`",
+                    path=[line for step in steps for line in drawn([step])],
+                    hint='give each a name of its own, `@pool.health(name="…")`',
                 )
 
     def _missing_engine(self, node: Node, scope: ScopeName, hint: str) -> MissingEngine:

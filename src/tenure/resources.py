@@ -6,13 +6,14 @@ import asyncio
 import inspect
 import sys
 from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
 from fastapi.params import Depends
 from starlette.requests import HTTPConnection
 
 from tenure import belonging
 from tenure.calls import Step, drawn, location_of, name_of, parameters_of, type_and_marks
+from tenure.checks import Check, Health, Verdict, Words, effective
 from tenure.cycles import cycles
 from tenure.errors import CalledDirectly, DeclarationError, DependencyCycle
 from tenure.factories import Kind, kind_of, opener, without_partial
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+V = TypeVar("V", bound="Verdict | Awaitable[Verdict]")
 
 CONNECTION = "tenure_connection"
 """The parameter by which FastAPI hands a resource the request or websocket that it is solved for."""
@@ -81,6 +83,8 @@ class Resource(Generic[T_co]):
         self._method_name: str | None = None
         self._connection_parameter: str | None = None
         self._is_no_cycle = False
+        self._checks: list[Check] = []
+        self._method_of: tuple[Resource[Any], object] | None = None
         self.__doc__ = factory.__doc__
         if sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
@@ -124,6 +128,53 @@ class Resource(Generic[T_co]):
     def location(self) -> str:
         """``file:line`` of the declaration: where the factory is written, unless another place was given."""
         return self._location or location_of(self.factory)
+
+    @property
+    def checks(self) -> list[Check]:
+        """Its health checks, those of the method that it is bound from among them."""
+        declaration, instance = self._method_of or (None, None)
+        above = [check.bound(instance) for check in declaration.checks] if declaration is not None else []
+        return effective([*above, *self._checks])
+
+    def add_check(self, check: Check) -> None:
+        """
+        Add a health check.
+
+        Raises:
+            DeclarationError: There is no value between requests that could be checked.
+        """
+        if not outlives_requests(self.scope):
+            msg = f"{self.scope}-scoped `{self.name}` has a health check, and there is no value between requests"
+            raise DeclarationError(msg, hint="check what it is made of, such as the pool that it borrows from")
+        self._checks.append(check)
+
+    @overload
+    def health(self, check: Callable[[T_co], V], /) -> Callable[[T_co], V]: ...
+    @overload
+    def health(self, check: Callable[[Any, T_co], V], /) -> Callable[[Any, T_co], V]: ...
+    @overload
+    def health(self, /, **words: Unpack[Words]) -> Health[T_co]: ...
+    def health(self, check: Callable[..., Any] | None = None, /, **words: Unpack[Words]) -> Callable[..., Any]:
+        """
+        Declare a health check of the value: ``@pool.health``, or with words ``@pool.health(critical=True)``.
+
+        The function gets the value. It fails where it gives False, raises or takes too long; it gives
+        `tenure.ops.Degraded` where the resource works, but not well. A sync one runs in a thread. It stays the function
+        that it was. Checks run in the background, where the app has `tenure.ops.ops_router`; what overrides the
+        resource in tests is not checked.
+
+        Args:
+            check: The function; in a class, beside the method that is the resource, a method.
+            words: `name`, what it is called, unique within an app, the resource's name unless given; `timeout`, seconds
+                that it may take, 0.8; `every`, seconds from one run to the next, 5; `critical`, whether the app is not
+                ready while it fails, and gets no requests, which is not so; `tags`, the groups that it is in.
+
+        Raises:
+            DeclarationError: The resource has no value between requests, the function takes something else, or a time
+                is not above 0.
+        """
+        health: Health[T_co] = Health(self, words)
+        return health if check is None else health(check)
 
     def __repr__(self) -> str:
         return f"<{self.scope}-scoped {self.name} at {self.location}>"
@@ -188,6 +239,7 @@ class Resource(Generic[T_co]):
             start_timeout=self.start_timeout,
             close_timeout=self.close_timeout,
         )
+        bound._method_of = self, instance
         instance.__dict__[self._method_name] = bound  # found before this method from now on
         return bound
 
