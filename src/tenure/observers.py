@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     End = Callable[[BaseException | None], None]
 
-What = Literal["app", "start", "close", "check"]
-"""An app's start as a whole, or one resource's start, close or health check."""
+What = Literal["app", "start", "stop", "close", "check"]
+"""An app's start as a whole, one resource's start; the app's close, one resource's close; a health check."""
 
 
 class Observer(Protocol):
@@ -23,7 +23,7 @@ class Observer(Protocol):
         ...
 
     def waited(self, pool: str, seconds: float, error: BaseException | None) -> None:
-        """Note that a borrower has waited for a connection, and what it was told if it did not get one."""
+        """Note that a borrower has waited for a connection, and what it was told if it got none; from any thread."""
         ...
 
     def used(self, pool: str, seconds: float) -> None:
@@ -31,39 +31,50 @@ class Observer(Protocol):
         ...
 
 
-class Unobserved:
-    """The observer of what nobody observes."""
+class Observers:
+    """All who observe one app: nobody, until some are added, before it starts or while it runs."""
+
+    def __init__(self) -> None:
+        self._all: tuple[Observer, ...] = ()
+
+    def add(self, observer: Observer) -> None:
+        """Let another be told from now on."""
+        self._all = (*self._all, observer)
 
     def begin(self, what: What, name: str, scope: str) -> End:
-        """Do nothing."""
-        del what, name, scope
-        return _nothing
+        """Tell each, and give what tells each of the end, the last first."""
+        ends = [observer.begin(what, name, scope) for observer in self._all]
+
+        def end(error: BaseException | None) -> None:
+            for each in reversed(ends):
+                each(error)
+
+        return end
 
     def waited(self, pool: str, seconds: float, error: BaseException | None) -> None:
-        """Do nothing."""
+        """Tell each."""
+        for observer in self._all:
+            observer.waited(pool, seconds, error)
 
     def used(self, pool: str, seconds: float) -> None:
-        """Do nothing."""
+        """Tell each."""
+        for observer in self._all:
+            observer.used(pool, seconds)
 
 
-def _nothing(error: BaseException | None) -> None:
-    del error
-
-
-_NOBODY = Unobserved()
-_observer: ContextVar[Observer] = ContextVar("tenure_observer", default=_NOBODY)
+_observers: ContextVar[Observers] = ContextVar("tenure_observers")
 
 
 @contextmanager
-def observed_by(observer: Observer) -> Generator[None]:
-    """Let what starts in this block, and the tasks that it creates, tell an observer."""
-    token = _observer.set(observer)
+def observed_by(observers: Observers) -> Generator[None]:
+    """Let what starts in this block, and the tasks that it creates, tell these."""
+    token = _observers.set(observers)
     try:
         yield
     finally:
-        _observer.reset(token)
+        _observers.reset(token)
 
 
-def observer() -> Observer:
-    """Give who is to be told here."""
-    return _observer.get()
+def observer() -> Observers:
+    """Give who is to be told here: those of the app that starts what asks, and nobody where none does."""
+    return _observers.get(None) or Observers()

@@ -81,9 +81,10 @@ class Pool(BasePool["PoolSettings"]):
         loan = await self.place(site, timeout=timeout, holding=holding)
         try:
             await self._connect(loan, until)
-        except BaseException:
-            self._places.give_back(loan)
+        except BaseException as error:
+            self._places.give_back(loan, error)
             raise
+        self._places.lent(loan)
         return loan
 
     async def _connect(self, loan: Loan, until: float) -> None:

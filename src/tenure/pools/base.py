@@ -137,8 +137,8 @@ class BasePool(ABC, Generic[S]):
             raise
         try:
             self._refuse_now()  # as may be so since the wait began
-        except BaseException:
-            self._places.give_back(loan)
+        except BaseException as error:
+            self._places.give_back(loan, error)
             raise
         return loan
 

@@ -94,6 +94,7 @@ class ClientPool(BasePool["ClientSettings"], httpx.AsyncBaseTransport):
         except PoolExhausted as error:
             raise twin(error, httpx.PoolTimeout) from None
         loan.connection = self._line((request.url.scheme, request.url.host, request.url.port))
+        self._places.lent(loan)
         return loan
 
     def _line(self, origin: tuple[str, str, int | None]) -> Line:

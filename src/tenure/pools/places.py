@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tenure.errors import OtherLoop, OtherProcess
+from tenure.observers import observer
 from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
 from tenure.pools.sites import route_of, shown
 
@@ -28,7 +29,9 @@ class Loan:
     Attributes:
         site: Where it was asked for.
         task: Who asked.
-        since: When, in seconds of the event loop's clock.
+        asked: When it was asked for, in seconds of the event loop's clock.
+        since: When there was a place for it.
+        lent: When the borrower had it; nothing until then.
         connection: What was lent, once it is there.
         deadline: When the opening of it is given up, while it is opened.
         waits: How many borrowers that hold it wait for another one.
@@ -37,7 +40,9 @@ class Loan:
 
     site: Site
     task: asyncio.Task[Any] | None
+    asked: float
     since: float
+    lent: float | None = None
     connection: Any = None
     deadline: asyncio.Timeout | None = None
     waits: int = 0
@@ -69,6 +74,7 @@ class Places:
         self.refused = 0
         self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
+        self._observer = observer()
         self._free = size
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._emptied: asyncio.Future[None] | None = None
@@ -82,7 +88,7 @@ class Places:
     @property
     def waiting(self) -> int:
         """How many wait for a place."""
-        return sum(not waiter.done() for waiter in self._waiters)
+        return sum(not waiter.done() for waiter in tuple(self._waiters))  # which another thread may ask for
 
     async def take(self, site: Site, *, timeout: float, holding: Loan | None = None) -> Loan:
         """
@@ -101,28 +107,41 @@ class Places:
             OtherLoop: This is not the event loop that made it.
         """
         self._refuse_elsewhere()
+        asked = since = self._loop.time()
         if self._free > 0:
             self._free -= 1
-        elif holding is None:
-            await self._wait(timeout, first=False)
         else:
-            self._refuse_deadlock(holding)
-            holding.waits += 1
             try:
-                await self._wait(timeout, first=True)
-            finally:
-                holding.waits -= 1
-        loan = Loan(site, asyncio.current_task(), asyncio.get_running_loop().time())
+                await self._wait_among_others(timeout, holding)
+            except BaseException as error:
+                self._observer.waited(self.name, self._loop.time() - asked, error)
+                raise
+            since = self._loop.time()
+        loan = Loan(site, asyncio.current_task(), asked, since)
         self.loans.add(loan)
         return loan
 
-    def give_back(self, loan: Loan) -> None:
-        """Free the place of a loan, once; the next who waits has it."""
+    def lent(self, loan: Loan) -> None:
+        """Note that a borrower has what it asked for; from any thread."""
+        if loan.lent is None:
+            loan.lent = self._loop.time()
+            self._observer.waited(self.name, loan.lent - loan.asked, None)
+
+    def give_back(self, loan: Loan, error: BaseException | None = None) -> None:
+        """Free the place of a loan, once; the next who waits has it. `error` is why there was no connection for it."""
         if loan in self.loans:
             self.loans.remove(loan)
             self._pass_on()
             if self._emptied is not None and not self.loans and not self._emptied.done():
                 self._emptied.set_result(None)
+            self._told_of(loan, error)
+
+    def _told_of(self, loan: Loan, error: BaseException | None) -> None:
+        now = self._loop.time()
+        if loan.lent is None:
+            self._observer.waited(self.name, (now if error is not None else loan.since) - loan.asked, error)
+        if error is None:  # of who used its place for no connection too, which nobody else could have
+            self._observer.used(self.name, now - (loan.since if loan.lent is None else loan.lent))
 
     def refuse_waiters(self, error: Unreachable) -> None:
         """Let all who wait raise this."""
@@ -148,6 +167,17 @@ class Places:
         lines = [loan.told(now) for loan in _oldest_first(self.loans)]
         rest = len(lines) - SHOWN_HOLDERS
         return lines if rest <= 0 else [*lines[:SHOWN_HOLDERS], f"and {rest} more"]
+
+    async def _wait_among_others(self, timeout: float, holding: Loan | None) -> None:
+        if holding is None:
+            await self._wait(timeout, first=False)
+            return
+        self._refuse_deadlock(holding)
+        holding.waits += 1
+        try:
+            await self._wait(timeout, first=True)
+        finally:
+            holding.waits -= 1
 
     async def _wait(self, timeout: float, *, first: bool) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -89,10 +89,11 @@ class AsyncEnginePool(EnginePool):
                 connection = connect()
             finally:
                 del self._lending[loan.task]
-        except BaseException:
-            self._places.give_back(loan)
+        except BaseException as error:
+            self._places.give_back(loan, error)
             raise
         note(connection, loan)
+        self._places.lent(loan)
         return connection
 
     async def _connect(self, **arguments: Any) -> Driven:  # noqa: ANN401 (asyncpg's)

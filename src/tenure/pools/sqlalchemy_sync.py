@@ -187,12 +187,13 @@ class SyncEnginePool(EnginePool):
                 connection = connect()
         except BaseException as error:
             if placed is None:
-                self._returned(loan)
+                self._returned(loan, error)
             if isinstance(error, psycopg.OperationalError):
                 raise self.unreachable(error) from error
             raise
         if placed is None:
             note(connection, loan)
+        self._places.lent(loan)
         return connection
 
     def _wait(self, site: Site) -> Loan:
@@ -247,10 +248,10 @@ class SyncEnginePool(EnginePool):
         loan: Loan = self._local.loan
         return loan
 
-    def _returned(self, loan: Loan) -> None:
+    def _returned(self, loan: Loan, error: BaseException | None = None) -> None:
         loan.connection = None
         with suppress(RuntimeError):  # the loop is closed, and nobody waits
-            self._loop.call_soon_threadsafe(self._places.give_back, loan)
+            self._loop.call_soon_threadsafe(self._places.give_back, loan, error)
 
     def _answers(self, connection: DBAPIConnection) -> bool:
         overdue = asyncio.run_coroutine_threadsafe(self._shut_soon(self._driver(connection)), self._loop)

@@ -114,13 +114,14 @@ class ValkeyPool(BasePool["PoolSettings"], ConnectionPool):
             async with asyncio.timeout_at(until) as loan.deadline:
                 connection = await self._connected()
         except BaseException as error:
-            self._places.give_back(loan)
+            self._places.give_back(loan, error)
             if isinstance(error, TimeoutError):
                 raise self.away(DriverTimeoutError("a connection was not opened in time")) from error
             if isinstance(error, AWAY):
                 raise self.away(error) from error
             raise
         loan.connection, connection.loan = connection, loan
+        self._places.lent(loan)
         return connection
 
     async def _connected(self) -> _Lent:
