@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -48,7 +49,7 @@ def _imported(module: str, named: str, config: pytest.Config) -> ModuleType:
 
 
 def _kind(value: object) -> str:
-    return "a function" if callable(value) and not isinstance(value, type) else f"of type `{type(value).__name__}`"
+    return "a function" if isfunction(value) else f"of type `{type(value).__name__}`"
 
 
 def _others(module: ModuleType) -> str:
