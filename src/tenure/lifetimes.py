@@ -204,6 +204,7 @@ class Lifetime:
             needs = {need.parameter: self.tenants[need.node] for need in node.needs}
             self.tenants[node] = Tenant(node, needs, (open_with or opened_here)(node), self._unsettle, self._clock)
         self._is_settled = False
+        self._observer = observer()
         _all.add(self)
 
     def _clock(self) -> float:
@@ -280,7 +281,8 @@ class Lifetime:
             StartFailed: One failed or was too slow. What had started is closed by then, in reverse.
         """
         self.began, self._epoch = time(), perf_counter()
-        end = observer().begin("app", "", "app")
+        self._observer = observer()
+        end = self._observer.begin("app", "", "app")
         self.state = "starting"
         starts: dict[asyncio.Task[None], Tenant] = {}
         try:
@@ -324,10 +326,13 @@ class Lifetime:
         Raises:
             CloseFailed: Some failed; all were attempted.
         """
+        end = self._observer.begin("stop", "", "app")
         errors = await uninterrupted(self._close_all())
         _log(errors)
-        if errors:
-            raise CloseFailed(errors)
+        failure = CloseFailed(errors) if errors else None
+        end(failure)
+        if failure is not None:
+            raise failure
 
     async def _close_all(self) -> list[CloseError]:
         self.state = "closing"

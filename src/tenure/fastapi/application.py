@@ -20,6 +20,7 @@ from tenure.fastapi.instances import instance
 from tenure.fastapi.overrides import in_force
 from tenure.fastapi.plan import done_once
 from tenure.lifetimes import Lifetime, opened_here
+from tenure.observers import Observers, observed_by
 from tenure.scopes import is_shared, outlives_requests
 from tenure.shutdown import told_by
 from tenure.state.deployments import deployed, deployment_name
@@ -49,6 +50,7 @@ class Application:
         graph: Likewise, what it needs.
         lifetime: What it has started.
         drain: How what it serves comes to its end.
+        observers: Who is told what starts, closes, is checked and is lent; to be added to before it starts.
         title: The app's.
         deployment: With whom it shares state, once it starts; empty where nothing is shared.
 
@@ -68,6 +70,7 @@ class Application:
         self._checked = frozenset(self.graph.nodes)
         self.lifetime = Lifetime(self.graph, _opening_of)
         self.drain = Drain(plan.app, grace)
+        self.observers = Observers()
         self.binding = binding.binding_for(self.lifetime, self._tenant) if plan.app is not None else None
         self._scoped_security: dict[Resource[Any], bool] = {}
 
@@ -99,7 +102,7 @@ class Application:
         An error of the block comes first; what then fails to close as well is logged and noted on it.
         """
         with self.drain.noticing():
-            with told_by(self.drain.shutting_down), belonging.started_by(self):
+            with told_by(self.drain.shutting_down), belonging.started_by(self), observed_by(self.observers):
                 await self._start()
             async with self._started_until_closed():
                 yield
