@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from tenure.lazy import names
 
 if TYPE_CHECKING:
+    from tenure.checks import Degraded
     from tenure.ops.router import ops_router
 
-__all__ = ["ops_router"]
+__all__ = ["Degraded", "ops_router"]
 
-__getattr__ = names(__name__, {"ops_router": f"{__name__}.router"})
+__getattr__ = names(__name__, {"Degraded": "tenure.checks", "ops_router": f"{__name__}.router"})

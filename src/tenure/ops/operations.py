@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tenure.belonging import starting_app
 from tenure.errors import NotRunning
+from tenure.ops.health import Checks
+from tenure.ops.lag import Lag
 from tenure.ops.snapshot import Drawn, Snapshot, snapshot
 from tenure.ops.workers import Workers
 from tenure.resources import Resource
@@ -24,11 +26,15 @@ class Operations:
 
     Attributes:
         application: The app.
+        checks: Its health checks, as they are run.
+        lag: How late its event loop is.
         workers: This worker, among all of its deployment on this machine.
     """
 
     def __init__(self, application: Application) -> None:
         self.application = application
+        self.checks = Checks(application)
+        self.lag = Lag()
         self.workers = Workers({"snapshot": self._told})
 
     @cached_property
@@ -38,7 +44,7 @@ class Operations:
 
     def snapshot(self) -> Snapshot:
         """Tell how this worker is."""
-        return snapshot(self.application, self.drawn, worker=self.workers.number)
+        return snapshot(self.application, self.drawn, worker=self.workers.number, checks=self.checks.told())
 
     def _told(self) -> bytes:
         return self.snapshot().model_dump_json().encode()
@@ -67,7 +73,7 @@ async def _operations() -> AsyncIterator[Operations]:
     application = cast("Application", starting_app())
     found = Operations(application)
     deployment = application.deployment or deployment_name(application.plan.deployment, title=application.title)
-    async with found.workers.joined(deployment):
+    async with found.lag.watched(), found.workers.joined(deployment), found.checks.running():
         yield found
 
 

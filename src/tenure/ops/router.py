@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Response
+from fastapi.requests import HTTPConnection  # noqa: TC002 (FastAPI reads it)
 from fastapi.responses import HTMLResponse
 
-from tenure.ops.operations import Operations, operations
+from tenure.ops.probes import METHODS, Names, Reader, health_of, probes
+from tenure.ops.reports import NOT_STORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ENVIRONMENT = "FASTAPI_ENV"
-NOT_STORED = {"Cache-Control": "no-store"}
+    from tenure.ops.operations import Operations
 
-Reader = Annotated[Operations | None, Depends(operations)]
+ENVIRONMENT = "FASTAPI_ENV"
 
 
 def ops_router(
@@ -29,18 +30,21 @@ def ops_router(
     """
     Give the routes by which an app tells how it is; include them, ``app.include_router(ops_router())``.
 
-    Below ``/ops`` there is something only in development (`FASTAPI_ENV` is ``development``, as `fastapi dev` has it)
-    or with a guard.
+    ``/livez`` and ``/readyz`` are for whoever asks, such as Kubernetes. Below ``/ops`` there is something only in
+    development (`FASTAPI_ENV` is ``development``, as `fastapi dev` has it) or with a guard.
 
     Args:
         prefix: What stands before each path.
-        details: Whether health tells of each check: always, never, or as soon as one may read below ``/ops``.
+        details: Whether it is told what each check said and which errors there were: to nobody, to anyone, or as soon
+            as one may read below ``/ops``, and by the probes in development.
         guard: A dependency that refuses, by raising an `HTTPException`, who may not read below ``/ops``.
     """
-    del details
     router = APIRouter(prefix=prefix, include_in_schema=False)
-    if guard is not None or is_development():
-        router.include_router(_pages(), prefix="/ops", dependencies=[Depends(guard)] if guard is not None else [])
+    development = is_development()
+    router.include_router(probes(details=details == "always" or (details == "auto" and development)))
+    if guard is not None or development:
+        guards = [Depends(guard)] if guard is not None else []
+        router.include_router(_pages(details=details != "never"), prefix="/ops", dependencies=guards)
     return router
 
 
@@ -49,12 +53,17 @@ def is_development() -> bool:
     return os.environ.get(ENVIRONMENT) == "development"
 
 
-def _pages() -> APIRouter:
+def _pages(*, details: bool) -> APIRouter:
     pages = APIRouter()
 
     @pages.get("")
     async def page() -> HTMLResponse:
         return HTMLResponse(files("tenure.ops").joinpath("page.html").read_text(encoding="utf-8"), headers=NOT_STORED)
+
+    @pages.api_route("/health", methods=METHODS)
+    async def health(connection: HTTPConnection, reader: Reader, tag: Names = ()) -> Response:
+        """Tell of all checks, or of those of some groups."""
+        return health_of(connection, reader, tag, details=details)
 
     @pages.get("/graph.json")
     async def graph(reader: Reader) -> Response:
