@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Multiset
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,20 @@ class Node:
         if self.kind not in {Kind.ASYNC_GENERATOR, Kind.GENERATOR}:
             return None
         return "function" if need is not None and need.scope == "function" else "request"
+
+
+
+def ids(nodes: Iterable[Node]) -> dict[Node, str]:
+    """Tell nodes apart: by their names, and those that share one by where they are written as well."""
+    named = list(nodes)
+    shared = Multiset(node.name for node in named)
+    told: dict[Node, str] = {}
+    taken: Multiset[str] = Multiset()
+    for node in named:
+        name = node.name if shared[node.name] == 1 else f"{node.name} ({node.location})"
+        taken[name] += 1
+        told[node] = name if taken[name] == 1 else f"{name} #{taken[name]}"
+    return told
 
 
 class Graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -31,15 +31,40 @@ class Observer(Protocol):
         ...
 
 
+class Pooled(Protocol):
+    """A pool of connections, as observers see it."""
+
+    name: str
+
+    @property
+    def stats(self) -> Any:  # noqa: ANN401 (of a module that knows more than this one)
+        """How it is doing; from any thread."""
+        ...
+
+
 class Observers:
-    """All who observe one app: nobody, until some are added, before it starts or while it runs."""
+    """
+    All who observe one app: nobody, until some are added, before it starts or while it runs.
+
+    Attributes:
+        pools: Those that are open now; never changed in place, so that any thread may read them.
+    """
 
     def __init__(self) -> None:
         self._all: tuple[Observer, ...] = ()
+        self.pools: tuple[Pooled, ...] = ()
 
     def add(self, observer: Observer) -> None:
         """Let another be told from now on."""
         self._all = (*self._all, observer)
+
+    def opened(self, pool: Pooled) -> None:
+        """Note that a pool opens."""
+        self.pools = (*self.pools, pool)
+
+    def closed(self, pool: Pooled) -> None:
+        """Note that it has closed."""
+        self.pools = tuple(each for each in self.pools if each is not pool)
 
     def begin(self, what: What, name: str, scope: str) -> End:
         """Tell each, and give what tells each of the end, the last first."""

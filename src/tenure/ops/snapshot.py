@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import Counter as Multiset
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from tenure.calls import WORKING_FOLDER
+from tenure.graph import ids
 from tenure.pools.base import BasePool
 from tenure.state.counter import Counter
 from tenure.state.handles import Handle
@@ -186,7 +186,7 @@ class Drawn:
 
     def __init__(self, graph: Graph) -> None:
         order = dict.fromkeys([*graph.started(), *graph.nodes])
-        self.ids = _ids(list(order))
+        self.ids = ids(order)
         self.nodes = {node: _declared(graph, node, self.ids[node]) for node in order}
         self.edges = tuple(
             EdgeTold(source=self.ids[node], target=self.ids[need.node], parameter=need.parameter)
@@ -238,17 +238,6 @@ def snapshot(
         nodes=tuple(nodes),
         edges=drawn.edges,
     )
-
-
-def _ids(nodes: list[Node]) -> dict[Node, str]:
-    shared = Multiset(node.name for node in nodes)
-    ids: dict[Node, str] = {}
-    taken: Multiset[str] = Multiset()
-    for node in nodes:
-        name = node.name if shared[node.name] == 1 else f"{node.name} ({node.location})"
-        taken[name] += 1
-        ids[node] = name if taken[name] == 1 else f"{name} #{taken[name]}"
-    return ids
 
 
 def _declared(graph: Graph, node: Node, id_: str) -> NodeTold:

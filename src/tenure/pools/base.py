@@ -163,9 +163,11 @@ class BasePool(ABC, Generic[S]):
         """
         watching = asyncio.create_task(self._watch.run(), name=f"tenure: watches {self.noun} {self.name}")
         try:
+            self._places.observers.opened(self)
             await self._open()
             yield self
         finally:
+            self._places.observers.closed(self)
             watching.cancel()
             await self._shut_down()
 

@@ -65,6 +65,7 @@ class Places:
         size: How many places there are.
         loans: Those that are taken.
         refused: How many borrowers were told that none was free.
+        observers: Who is told of waits and uses.
     """
 
     def __init__(self, name: str, size: int) -> None:
@@ -74,7 +75,7 @@ class Places:
         self.refused = 0
         self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
-        self._observer = observer()
+        self.observers = observer()
         self._free = size
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._emptied: asyncio.Future[None] | None = None
@@ -114,7 +115,7 @@ class Places:
             try:
                 await self._wait_among_others(timeout, holding)
             except BaseException as error:
-                self._observer.waited(self.name, self._loop.time() - asked, error)
+                self.observers.waited(self.name, self._loop.time() - asked, error)
                 raise
             since = self._loop.time()
         loan = Loan(site, asyncio.current_task(), asked, since)
@@ -125,7 +126,7 @@ class Places:
         """Note that a borrower has what it asked for; from any thread."""
         if loan.lent is None:
             loan.lent = self._loop.time()
-            self._observer.waited(self.name, loan.lent - loan.asked, None)
+            self.observers.waited(self.name, loan.lent - loan.asked, None)
 
     def give_back(self, loan: Loan, error: BaseException | None = None) -> None:
         """Free the place of a loan, once; the next who waits has it. `error` is why there was no connection for it."""
@@ -139,9 +140,9 @@ class Places:
     def _told_of(self, loan: Loan, error: BaseException | None) -> None:
         now = self._loop.time()
         if loan.lent is None:
-            self._observer.waited(self.name, (now if error is not None else loan.since) - loan.asked, error)
+            self.observers.waited(self.name, (now if error is not None else loan.since) - loan.asked, error)
         if error is None:  # of who used its place for no connection too, which nobody else could have
-            self._observer.used(self.name, now - (loan.since if loan.lent is None else loan.lent))
+            self.observers.used(self.name, now - (loan.since if loan.lent is None else loan.lent))
 
     def refuse_waiters(self, error: Unreachable) -> None:
         """Let all who wait raise this."""
