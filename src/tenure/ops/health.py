@@ -13,6 +13,7 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal
 
 from tenure.checks import Degraded
+from tenure.errors import TenureError
 from tenure.observers import observer
 from tenure.ops.snapshot import CheckTold
 from tenure.threads import in_own_thread
@@ -116,7 +117,8 @@ class Running:
             return "fail", str(error), error
         failure = call.exception()
         if failure is not None:
-            return "fail", f"{type(failure).__name__}: {failure}", failure
+            said = failure.message if isinstance(failure, TenureError) else str(failure)
+            return "fail", f"{type(failure).__name__}: {said}" if said else type(failure).__name__, failure
         return (*_judged(call.result()), None)
 
     @property

@@ -27,6 +27,7 @@ except ModuleNotFoundError as error:
         raise
     msg = "a pool of PostgreSQL connections needs asyncpg, which is not installed"
     raise MissingExtra(msg, hint="pip install 'tenure[asyncpg]'") from error
+from tenure.pools.base import check_of
 from tenure.pools.budget import within_budget
 from tenure.pools.settings import Knobs, PoolSettings, dependency, plain
 from tenure.pools.sites import site
@@ -62,6 +63,7 @@ class PoolResource(Resource[Pool]):
                 yield pool
 
         super().__init__(opened, scope="app", name=name, location=location)
+        self.add_check(check_of(name))
         self.connection = self._connection(location)
         self.transaction = self._transactions({}, f"{name}.transaction", location)
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, Self, TypeVar
 
 from tenure.cancellation import uninterrupted
+from tenure.checks import Check, Degraded
 from tenure.errors import AlreadyClosed
 from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
 from tenure.pools.places import Places
@@ -26,6 +27,9 @@ logger = logging.getLogger("tenure")
 
 CHECK = 1.0
 """Seconds that a connection has to answer when it is checked before use."""
+
+QUIET = 4.0
+"""Seconds without an answer to anyone after which a health check asks the server itself: less than its period."""
 
 
 class Times(Protocol):
@@ -70,6 +74,7 @@ class BasePool(ABC, Generic[S]):
         self._watch = Watch(self._places, self._probe, self._end, settings.leak_after)
         self._loop = asyncio.get_running_loop()
         self._told: dict[type, float] = {}
+        self._heard = self._loop.time()
         self._killed = 0
 
     @property
@@ -88,6 +93,26 @@ class BasePool(ABC, Generic[S]):
     def holders(self) -> list[str]:
         """Say who holds a connection: since when, for which request, borrowed at which line; longest first."""
         return self._places.held()
+
+    async def check(self) -> Degraded | None:
+        """
+        Tell whether the pool can lend, for a health check: it has none of the connections that others wait for.
+
+        The server is asked, on a connection that is not the pool's, if nobody has been answered for some seconds.
+
+        Raises:
+            Unreachable: The server is silent, or does not let anyone in.
+            AlreadyClosed: The app has closed the pool.
+        """
+        self._refuse_now()
+        if self._loop.time() - self._heard > QUIET:
+            try:
+                await self._probe()
+            except Exception as error:
+                raise self.unreachable(error) from error
+            self.heard()
+        waiting = self._places.waiting
+        return Degraded(f"{waiting} wait for one of {self._places.size} connections") if waiting else None
 
     def refuse_closed(self) -> None:
         """
@@ -144,6 +169,7 @@ class BasePool(ABC, Generic[S]):
 
     def heard(self) -> None:
         """Note that the server has answered."""
+        self._heard = self._loop.time()
         self._watch.heard()
 
     def unreachable(self, error: BaseException) -> Unreachable:
@@ -217,3 +243,8 @@ class BasePool(ABC, Generic[S]):
     @abstractmethod
     def _end(self, loan: Loan) -> None:
         """End a loan's connection, so that who waits for an answer on it waits no longer."""
+
+
+def check_of(name: str) -> Check:
+    """Give the health check that a pool of this name comes with."""
+    return Check(name, BasePool.check, timeout=2, is_built_in=True)

@@ -30,6 +30,7 @@ except ModuleNotFoundError as error:
         raise
     msg = "a client of other services needs httpx, which is not installed"
     raise MissingExtra(msg, hint="pip install 'tenure[httpx]'") from error
+from tenure.pools.base import check_of
 from tenure.pools.settings import dependency
 from tenure.pools.stats import PoolStats
 from tenure.threads import in_worker
@@ -94,6 +95,7 @@ class ClientResource(Resource[httpx.AsyncClient]):
                 yield pool
 
         self.pool = Resource(pooled, scope="app", name=f"{name}.pool", location=location)
+        self.pool.add_check(check_of(self.pool.name))
 
         async def opened(pool: ClientPool = Depends(self.pool)) -> AsyncIterator[httpx.AsyncClient]:  # noqa: B008 (FastAPI's way)
             async with Client(pool) as client:

@@ -33,6 +33,7 @@ except ModuleNotFoundError as error:
         raise
     msg = f"an SQLAlchemy engine needs {error.name}, which is not installed"
     raise MissingExtra(msg, hint="pip install 'tenure[sqlalchemy]'") from error
+from tenure.pools.base import check_of
 from tenure.pools.budget import within_budget
 from tenure.pools.settings import Knobs, PoolSettings, dependency, plain
 
@@ -169,7 +170,9 @@ def _pool(kind: type[P], source: Any, knobs: Knobs, name: str, location: str) ->
         async with within_budget(name, settings) as size, kind(name, url, settings, size).running() as pool:
             yield pool
 
-    return Resource(guarding, scope="app", name=f"{name}.pool", location=location)
+    guarded: Resource[P] = Resource(guarding, scope="app", name=f"{name}.pool", location=location)
+    guarded.add_check(check_of(guarded.name))
+    return guarded
 
 
 def _settings(given: Any, knobs: Knobs, driver: str) -> tuple[URL, PoolSettings]:  # noqa: ANN401 (what a program gives)

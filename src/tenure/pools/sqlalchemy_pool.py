@@ -109,7 +109,7 @@ class EnginePool(BasePool["PoolSettings"]):
             self._returned(loan)
 
     def _on_answer(self, *_: object) -> None:
-        self._watch.heard()
+        self.heard()
 
     def _on_error(self, context: ExceptionContext) -> Exception | None:
         """Say what an error means: that the server is away, or something for the program, which passes unchanged."""
@@ -122,7 +122,7 @@ class EnginePool(BasePool["PoolSettings"]):
         if reason is not None:
             return self.unreachable(reason)
         if isinstance(error, Exception):  # and no cancellation
-            self._watch.heard()
+            self.heard()
         return None
 
     def _count(self) -> int:

@@ -27,6 +27,7 @@ except ModuleNotFoundError as error:
         raise
     msg = "a client of Valkey needs redis-py, which is not installed"
     raise MissingExtra(msg, hint="pip install 'tenure[redis]'") from error
+from tenure.pools.base import check_of
 from tenure.pools.budget import within_budget
 from tenure.pools.settings import Knobs, PoolSettings, dependency, plain
 from tenure.pools.stats import PoolStats
@@ -56,6 +57,7 @@ class ValkeyResource(Resource[Redis]):
                 yield pool
 
         self.pool = Resource(pooled, scope="app", name=f"{name}.pool", location=location)
+        self.pool.add_check(check_of(self.pool.name))
 
         async def opened(pool: ValkeyPool = Depends(self.pool)) -> Redis:  # noqa: B008 (FastAPI's way)
             return Redis(connection_pool=pool)
