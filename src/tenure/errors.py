@@ -24,7 +24,10 @@ Every error that tenure raises, in one tree.
     │   ├── AlreadyClosed         already-closed      used after close
     │   ├── OtherProcess          other-process       used in a process that did not start it
     │   ├── OtherLoop             other-loop          used in an event loop that did not start it
-    │   └── ResourceFailed        resource-failed     used after its task had ended by itself
+    │   ├── ResourceFailed        resource-failed     used after its task had ended by itself
+    │   ├── StillStarting         still-starting      what a request needs has not started yet (in `tenure.refusals`)
+    │   └── NeverStarted          never-started       what a request needs did not start (in `tenure.refusals`)
+    ├── Refusal                   refusal             the base of what FastAPI answers 503 (in `tenure.refusals`)
     ├── UnsupportedFastAPI        unsupported-fastapi FastAPI keeps a request's open things where we do not know
     ├── OverrideError             override            an override that is not a dependency
     ├── HostServiceError          host-service        a service of this host did not start or answer

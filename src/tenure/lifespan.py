@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from tenure.fastapi.application import Application
     from tenure.fastapi.plan import Plan
+    from tenure.fastapi.starting import Start
     from tenure.resources import Resource
 
 T = TypeVar("T")
@@ -76,8 +77,11 @@ def lifespan(
     deployment: str | None = None,
     state: str | Resource[Any] | None = None,
     grace: float = 5,
+    drain_delay: float = 0,
+    start: Start = "before",
+    wait: float = 5,
 ) -> Lifespan: ...
-def lifespan(
+def lifespan(  # noqa: PLR0913 (each says something about the run of an app)
     app: FastAPI | Callable[..., Any] | None = None,
     /,
     *,
@@ -85,6 +89,9 @@ def lifespan(
     deployment: str | None = None,
     state: str | Resource[Any] | None = None,
     grace: float = 5,
+    drain_delay: float = 0,
+    start: Start = "before",
+    wait: float = 5,
 ) -> AbstractAsyncContextManager[State] | Lifespan:
     """
     Start what an app's routes need before the first request, and close it after the last.
@@ -104,20 +111,30 @@ def lifespan(
     SIGINT; what follows then still fits into the 10 that Docker gives, if closes take no longer than 3. Those that take
     `shutting_down` know of it at once. What is left after that is cancelled, so that the server goes on to the close.
 
+    `drain_delay` is how many seconds SIGTERM is held back from the server, while the app serves as before but says that
+    it is not ready, so that balancers send no more to it; only then the shutdown begins. Another signal, and SIGINT, go
+    on at once; in development (`FASTAPI_ENV` is ``development``) each does. Where a server cannot do this, a warning at
+    the start says so.
+
+    `start="background"` lets the server listen while resources start. A request that needs what is not ready waits for
+    it, up to `wait` seconds, and is then answered 503. What your own lifespan takes is waited for before the server
+    listens. A start that fails is logged, what had started is closed, and requests that need any of it are answered
+    503.
+
     Raises:
         DeclarationError: The deployment's name cannot be a folder's; or it has none, and something is cluster-scoped;
-            or the URL is no engine's; or the grace is not 0 or more seconds.
+            or the URL is no engine's; or a number of seconds is below 0 or without end; or the start is neither.
         PlanError: The graph cannot work; nothing has started.
-        StartFailed: A resource failed or was too slow; what had started is closed.
+        StartFailed: A resource failed or was too slow; what had started is closed. Not in the background.
         CloseFailed: After everything was closed: what failed.
     """
     if isinstance(app, FastAPI):
-        return _run(app, Composed(None, also, deployment, state, grace))
+        return _run(app, Composed(None, also, deployment, state, grace, drain_delay, start, wait))
     if app is not None and not callable(app):
         msg = f"lifespan({app!r}) is neither an app nor a lifespan of yours"
         raise DeclarationError(msg, hint="write `FastAPI(lifespan=lifespan)` or `FastAPI(lifespan=lifespan(mine))`")
 
-    return Composed(mine=app, also=also, deployment=deployment, state=state, grace=grace)
+    return Composed(app, also, deployment, state, grace, drain_delay, start, wait)
 
 
 @dataclass(frozen=True)
@@ -129,6 +146,9 @@ class Composed:
     deployment: str | None = None
     state: str | Resource[Any] | None = None
     grace: float = 5
+    drain_delay: float = 0
+    start: Start = "before"
+    wait: float = 5
 
     def __call__(self, app: FastAPI, /) -> AbstractAsyncContextManager[State]:
         """Run an app for a block."""
@@ -165,13 +185,20 @@ async def _run(app: FastAPI, composed: Composed) -> AsyncGenerator[State]:
     if not isinstance(app, FastAPI):
         msg = f"tenure's lifespan was given {app!r}, which is not a FastAPI app"
         raise DeclarationError(msg, hint="give it to the outermost FastAPI app, `FastAPI(lifespan=lifespan)`")
-    application, mine = _application()(composed.plan(app), grace=composed.grace), composed.mine
+    mine = composed.mine
+    application = _application()(
+        composed.plan(app),
+        grace=composed.grace,
+        drain_delay=composed.drain_delay,
+        start=composed.start,
+        wait=composed.wait,
+    )
     async with application.run():
         if mine is None:
             async with application.drain.served():
                 yield {STATE: application}
         else:
-            arguments = application.lifespan_arguments()
+            arguments = await application.lifespan_arguments()
             async with opener(partial(mine, app), kind_of(mine))(**arguments) as state, application.drain.served():
                 yield {**(state or {}), STATE: application}
 
@@ -188,6 +215,7 @@ async def running(app: FastAPI | None = None, *, also: Sequence[Resource[Any]] =
     Run an app outside of a server, as a script, a worker or a test does; without an app, only the resources of `also`.
 
     The app's whole lifespan runs, your own part included, so that requests sent to it in-process are answered as well.
+    What starts in the background is waited for.
 
     Raises:
         NotStarted: The app does not have tenure's lifespan.
@@ -208,6 +236,7 @@ async def running(app: FastAPI | None = None, *, also: Sequence[Resource[Any]] =
         if not isinstance(found, _application()) or not found.here:
             msg = f"`running` was given {app!r}, which does not have tenure's lifespan"
             raise NotStarted(msg, hint=NOT_STARTED_HINT)
+        await found.starting.until_done()
         yield Scope(found)
 
 

@@ -293,6 +293,7 @@ class Lifetime:
             close_errors = await uninterrupted(self._close_all())
             end(failure)
             if isinstance(failure, BaseExceptionGroup):
+                self.state = "failed"
                 raise self._start_failed(starts, close_errors) from _only(failure)
             _log(close_errors)
             raise
@@ -323,9 +324,14 @@ class Lifetime:
         """
         Close everything in reverse, what nothing needs any more at once, each within its deadline.
 
+        After a start that did not come to its end there is nothing left to close.
+
         Raises:
             CloseFailed: Some failed; all were attempted.
         """
+        if self.state in {"failed", "closed"}:
+            self.state = "closed"
+            return
         end = self._observer.begin("stop", "", "app")
         errors = await uninterrupted(self._close_all())
         _log(errors)

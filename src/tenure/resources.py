@@ -102,6 +102,11 @@ class Resource(Generic[T_co]):
         return is_shared(self.scope)
 
     @property
+    def is_waited_for(self) -> bool:
+        """Whether a request waits for it while its app starts in the background."""
+        return True
+
+    @property
     def holds_as(self) -> ScopeName:
         """The scope that says what it may hold: its own, unless each process makes one for itself."""
         return self.scope

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import math
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from tenure import belonging
-from tenure.errors import DeclarationError, NotStarted, RequestData
+from tenure.cancellation import uninterrupted
+from tenure.errors import NotStarted, RequestData, StartFailed
 from tenure.factories import opener
 from tenure.fastapi import binding
 from tenure.fastapi.caller import caller_of
@@ -19,6 +19,7 @@ from tenure.fastapi.inputs import uses_security_scopes
 from tenure.fastapi.instances import instance
 from tenure.fastapi.overrides import in_force
 from tenure.fastapi.plan import done_once
+from tenure.fastapi.starting import Starting
 from tenure.lifetimes import Lifetime, opened_here
 from tenure.observers import Observers, observed_by
 from tenure.scopes import is_shared, outlives_requests
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
     from tenure.fastapi.plan import Plan
+    from tenure.fastapi.starting import Start
     from tenure.graph import Node
     from tenure.lifetimes import Opening, Tenant
     from tenure.resources import Resource
@@ -49,6 +51,7 @@ class Application:
         plan: What it is made of.
         graph: Likewise, what it needs.
         lifetime: What it has started.
+        starting: How it starts.
         drain: How what it serves comes to its end.
         observers: Who is told what starts, closes, is checked and is lent; to be added to before it starts.
         title: The app's.
@@ -56,12 +59,12 @@ class Application:
 
     Raises:
         PlanError: The graph cannot work; nothing has started.
+        DeclarationError: A number of seconds is none, or it is to start in a way that there is not.
     """
 
-    def __init__(self, plan: Plan, *, grace: float = 5) -> None:
-        if not 0 <= grace < math.inf:
-            msg = f"grace={grace} is no number of seconds"
-            raise DeclarationError(msg, hint="give requests a time to end in, `grace=5`, or none, `grace=0`")
+    def __init__(
+        self, plan: Plan, *, grace: float = 5, drain_delay: float = 0, start: Start = "before", wait: float = 5
+    ) -> None:
         plan.check()
         self.plan = plan
         self.graph = plan.graph
@@ -69,7 +72,8 @@ class Application:
         self.deployment = ""
         self._checked = frozenset(self.graph.nodes)
         self.lifetime = Lifetime(self.graph, _opening_of)
-        self.drain = Drain(plan.app, grace)
+        self.drain = Drain(plan.app, grace, drain_delay, lambda: self.lifetime.state == "ready")
+        self.starting = Starting(start, wait, self.drain.shutting_down)
         self.observers = Observers()
         self.binding = binding.binding_for(self.lifetime, self._tenant) if plan.app is not None else None
         self._scoped_security: dict[Resource[Any], bool] = {}
@@ -83,27 +87,29 @@ class Application:
     def phase(self) -> Phase:
         """Where the app is on its way from the start to the end."""
         match self.lifetime.state:
-            case "declared" | "starting":
-                return "starting"
-            case "ready":
-                return "stopping" if self.drain.shutting_down.is_set() else "ready"
-            case "closing":
-                return "stopping"
             case "closed":
                 return "stopped"
             case "failed":
                 return "failed"
+            case "closing":
+                return "stopping"
+            case _ if self.drain.shutting_down.is_set():
+                return "stopping"
+            case "ready":
+                return "draining" if self.drain.is_draining else "ready"
+            case _:
+                return "starting"
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """
-        Start everything, and close it at the end.
+        Start everything, before the block or while it goes on, and close it at the end.
 
         An error of the block comes first; what then fails to close as well is logged and noted on it.
         """
         with self.drain.noticing():
             with told_by(self.drain.shutting_down), belonging.started_by(self), observed_by(self.observers):
-                await self._start()
+                await self._begin()
             async with self._started_until_closed():
                 yield
 
@@ -116,15 +122,26 @@ class Application:
                 yield
         except BaseException as error:
             try:
-                await self.lifetime.close()
+                await self._close()
             except ExceptionGroup as close_errors:
                 error.add_note(str(close_errors))
             raise
         else:
-            await self.lifetime.close()
+            await self._close()
         finally:
             belonging.unregister(apps, self)
             self.plan.app, self.plan.mounted, self.binding = None, [], None  # who is kept by an app must not keep it
+
+    async def _begin(self) -> None:
+        try:
+            await self.starting.begin(self._start())
+        except StartFailed:
+            self.drain.tell_of_status()
+            raise
+
+    async def _close(self) -> None:
+        await uninterrupted(self.starting.end())
+        await self.lifetime.close()
 
     async def _start(self) -> None:
         if not any(node.resource is not None and is_shared(node.resource.scope) for node in self.graph.nodes):
@@ -136,17 +153,23 @@ class Application:
         with deployed(name, self.plan.state):
             await self.lifetime.start()
 
-    def lifespan_arguments(self) -> dict[str, Any]:
-        """Give what the user's own lifespan takes beside the app."""
+    async def lifespan_arguments(self) -> dict[str, Any]:
+        """
+        Give what the user's own lifespan takes beside the app, once that is ready.
+
+        Raises:
+            StartFailed: The app did not start, in the background.
+        """
         if self.plan.lifespan is None:
             return {}
+        await self.starting.until_ready(self.lifetime.tenants[need.node] for need in self.plan.lifespan.needs)
         return {need.parameter: self.lifetime.value(need.node) for need in self.plan.lifespan.needs}
 
     def solve(self, resource: Resource[Any], connection: HTTPConnection, inputs: Mapping[str, Any]) -> Awaitable[Any]:
         """Give a resource's value for a request; called by FastAPI by way of the resource."""
         self.lifetime.check(resource.name)
         if outlives_requests(resource.scope):
-            return self._started(resource)
+            return self._started(resource, connection)
         caller = caller_of(sys._getframe(2))  # noqa: SLF001 (FastAPI's solver, which called the resource, which called this)
         key = (resource, caller.security_scopes if self._keyed_by_security(resource) else ())
         return instance(resource, connection, inputs, key=key, use_cache=caller.use_cache)
@@ -157,10 +180,12 @@ class Application:
             keyed = self._scoped_security[resource] = uses_security_scopes(resource, self.plan.overrides)
         return keyed
 
-    async def _started(self, resource: Resource[Any]) -> Any:  # noqa: ANN401 (any value)
+    async def _started(self, resource: Resource[Any], connection: HTTPConnection | None = None) -> Any:  # noqa: ANN401
         tenant = self._tenant(resource)
         if tenant is None:
             raise self._not_planned(resource)
+        if tenant.state != "ready" and connection is not None and resource.is_waited_for:
+            await self.starting.waited_for(tenant, connection)
         return self.lifetime.value(tenant.node)
 
     def _tenant(self, resource: Resource[Any]) -> Tenant | None:

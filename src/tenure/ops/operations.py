@@ -61,6 +61,11 @@ class Operations:
 class Reading(Resource[Operations | None]):
     """A resource that is nothing before its app has started and after it has closed: probes answer then too."""
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a request waits for it: a probe is answered at once."""
+        return False
+
     async def __call__(self, *args: object, **inputs: Any) -> Operations | None:  # noqa: ANN401 (as a resource has it)
         """Give what answers for the running app, if it runs."""
         try:

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-from starlette.exceptions import HTTPException
-
 from tenure.errors import TenureError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-RETRY_AFTER = 1
-"""Seconds after which a client that was refused is told to come back."""
+from tenure.refusals import Refusal
 
 
 class PoolError(TenureError):
@@ -21,22 +12,10 @@ class PoolError(TenureError):
     code = "pool"
 
 
-class Unavailable(PoolError, HTTPException):
-    """
-    The base of what passes by itself: FastAPI answers it 503, unless an exception handler of the app's does.
-
-    The client is told `told` and nothing of how the service is built; what operators need is the error's own text.
-    """
+class Unavailable(PoolError, Refusal):
+    """The base of what passes by itself: FastAPI answers it 503, unless an exception handler of the app's does."""
 
     code = "unavailable"
-    told: ClassVar[str] = "the service cannot answer at the moment"
-
-    def __init__(self, message: str, *, path: Sequence[str] = (), hint: str = "") -> None:
-        PoolError.__init__(self, message, path=path, hint=hint)
-        headers = {"Retry-After": str(RETRY_AFTER), "Content-Type": "application/problem+json"}
-        HTTPException.__init__(self, 503, self.told, headers)  # last, for the other has called it as well
-
-    __str__ = PoolError.__str__
 
 
 class PoolExhausted(Unavailable):
