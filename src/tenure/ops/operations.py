@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import ValidationError
+
 from tenure.belonging import starting_app
 from tenure.errors import NotRunning
 from tenure.ops.health import Checks
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tenure.fastapi.application import Application
+    from tenure.ops.workers import Answer
 
 
 class Operations:
@@ -50,12 +53,15 @@ class Operations:
         return self.snapshot().model_dump_json().encode()
 
     async def snapshots(self) -> list[Snapshot | int]:
-        """Tell how each worker of this machine is; of one that does not answer, its number."""
-        answers = await self.workers.ask("snapshot")
-        return [
-            answer.worker if answer.content is None else Snapshot.model_validate_json(answer.content)
-            for answer in answers
-        ]
+        """Tell how each worker of this machine is; of one that does not answer, or not what we know, its number."""
+        return [_read(answer) for answer in await self.workers.ask("snapshot")]
+
+
+def _read(answer: Answer) -> Snapshot | int:
+    try:
+        return Snapshot.model_validate_json(answer.content or b"")
+    except ValidationError:  # another version of the program may say it otherwise
+        return answer.worker
 
 
 class Reading(Resource[Operations | None]):

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, HTTPException, Response
 from fastapi.requests import HTTPConnection  # noqa: TC002 (FastAPI reads it)
 from fastapi.responses import HTMLResponse
 
-from tenure.ops.probes import METHODS, Names, Reader, health_of, probes
+from tenure.ops.probes import METHODS, Names, Reader, application_of, health_of, probes
 from tenure.ops.reports import NOT_STORED
+from tenure.ops.startup import startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,13 +69,23 @@ def _pages(*, details: bool) -> APIRouter:
     @pages.get("/graph.json")
     async def graph(reader: Reader) -> Response:
         """Tell of this worker."""
-        return _json(_running(reader).snapshot().model_dump_json())
+        snapshot = _running(reader).snapshot()
+        return _json((snapshot if details else snapshot.without_errors()).model_dump_json())
+
+    @pages.get("/startup.json")
+    async def startup_events(connection: HTTPConnection) -> Response:
+        """Tell how this worker has started, or failed to."""
+        application = application_of(connection)
+        if application is None:
+            raise _not_running()
+        return _json(startup(application).model_dump_json())
 
     @pages.get("/workers.json")
     async def workers(reader: Reader) -> Response:
         """Tell of all workers of this machine, each as `graph.json` does; those that do not answer by number."""
         found = await _running(reader).snapshots()
-        told = ",".join(each.model_dump_json() for each in found if not isinstance(each, int))
+        answered = (each for each in found if not isinstance(each, int))
+        told = ",".join((each if details else each.without_errors()).model_dump_json() for each in answered)
         silent = ",".join(str(each) for each in found if isinstance(each, int))
         return _json(f'{{"schemaVersion":1,"workers":[{told}],"silent":[{silent}]}}')
 
@@ -83,8 +94,12 @@ def _pages(*, details: bool) -> APIRouter:
 
 def _running(reader: Operations | None) -> Operations:
     if reader is None:
-        raise HTTPException(503, "the app does not run", {"Retry-After": "1"})
+        raise _not_running()
     return reader
+
+
+def _not_running() -> HTTPException:
+    return HTTPException(503, "the app does not run", {"Retry-After": "1"})
 
 
 def _json(content: str) -> Response:

@@ -50,7 +50,7 @@ class CheckTold(Told):
         tags: The groups that it is in.
         time: When it ended, in ISO 8601.
         seconds: How long it took.
-        output: What it said, if anything.
+        output: Why it did not pass; told only where details may be.
         stale: Whether that is older than three of its periods.
     """
 
@@ -172,6 +172,15 @@ class Snapshot(Told):
     ready_seconds: float | None = None
     nodes: tuple[NodeTold, ...]
     edges: tuple[EdgeTold, ...]
+
+    def without_errors(self) -> Snapshot:
+        """Give the same without what errors and checks have said, which may name addresses or users."""
+        return self.model_copy(update={"nodes": tuple(_without_errors(node) for node in self.nodes)})
+
+
+def _without_errors(node: NodeTold) -> NodeTold:
+    checks = tuple(check.model_copy(update={"output": ""}) for check in node.checks)
+    return node.model_copy(update={"error": "", "checks": checks})
 
 
 class Drawn:
