@@ -42,16 +42,19 @@ class Pooled(Protocol):
         ...
 
 
+_watching: ContextVar[tuple[Observer, ...]] = ContextVar("tenure_watching", default=())
+
+
 class Observers:
     """
-    All who observe one app: nobody, until some are added, before it starts or while it runs.
+    All who observe one app: who watches where it is made, and whoever is added, before it starts or while it runs.
 
     Attributes:
         pools: Those that are open now; never changed in place, so that any thread may read them.
     """
 
     def __init__(self) -> None:
-        self._all: tuple[Observer, ...] = ()
+        self._all = _watching.get()
         self.pools: tuple[Pooled, ...] = ()
 
     def add(self, observer: Observer) -> None:
@@ -85,6 +88,16 @@ class Observers:
         """Tell each."""
         for observer in self._all:
             observer.used(pool, seconds)
+
+
+@contextmanager
+def watched_by(observer: Observer) -> Generator[None]:
+    """Let each app that is made in this block tell an observer from its start on."""
+    token = _watching.set((*_watching.get(), observer))
+    try:
+        yield
+    finally:
+        _watching.reset(token)
 
 
 _observers: ContextVar[Observers] = ContextVar("tenure_observers")
