@@ -13,6 +13,7 @@ from tenure.belonging import NOT_STARTED_HINT, STATE, running_app
 from tenure.errors import DeclarationError, NotStarted
 from tenure.factories import kind_of, opener
 from tenure.fastapi.overrides import refuse_values
+from tenure.threads import in_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tenure.fastapi.application import Application
     from tenure.fastapi.plan import Plan
     from tenure.fastapi.starting import Start
+    from tenure.ops.telemetry import Telemetry
     from tenure.resources import Resource
 
 T = TypeVar("T")
@@ -193,6 +195,7 @@ async def _run(app: FastAPI, composed: Composed) -> AsyncGenerator[State]:
         start=composed.start,
         wait=composed.wait,
     )
+    await _observed(application)
     async with application.run():
         if mine is None:
             async with application.drain.served():
@@ -207,6 +210,21 @@ def _application() -> type[Application]:
     from tenure.fastapi.application import Application  # noqa: PLC0415 (to declare, nothing of what runs is needed)
 
     return Application
+
+
+async def _observed(application: Application) -> None:
+    """Let OpenTelemetry be told of an app, where its API is installed; that is looked for outside of the event loop."""
+    telemetry = await in_worker(_telemetry)
+    if telemetry is not None:
+        application.observers.add(telemetry(application))
+
+
+def _telemetry() -> type[Telemetry] | None:
+    try:
+        from tenure.ops.telemetry import Telemetry  # noqa: PLC0415 (as above)
+    except ImportError:
+        return None
+    return Telemetry
 
 
 @asynccontextmanager
@@ -225,6 +243,7 @@ async def running(app: FastAPI | None = None, *, also: Sequence[Resource[Any]] =
     """
     if app is None:
         application = _application()(Composed(also=also).plan(None))
+        await _observed(application)
         async with application.run():
             yield Scope(application)
         return
