@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +48,8 @@ def limit(server: Handler, seconds: float) -> None:
 def hides_failure(server: Handler) -> bool:
     """Tell whether a server's main process ends with status 0 although its workers did not start: uvicorn's does."""
     workers = getattr(_uvicorn(server), "workers", 1)
-    return workers > 1 and multiprocessing.parent_process() is not None
+    processes = sys.modules.get("multiprocessing")  # loaded in what it has made
+    return workers > 1 and processes is not None and processes.parent_process() is not None
 
 
 def _uvicorn(server: Handler) -> Any:  # noqa: ANN401 (uvicorn's own)
