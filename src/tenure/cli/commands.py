@@ -52,6 +52,24 @@ def check(
 
 
 @command.command()
+def start(
+    app: App = None,
+    *,
+    entrypoint: Entrypoint = None,
+    name: Name = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds that the start may take.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Start all that an app starts once, and close it: exit code 0 if that went well, 1 if not, 3 if not in time."""
+    from tenure.cli.apps import Named  # noqa: PLC0415 (as above)
+    from tenure.cli.start import start as start_app  # noqa: PLC0415 (as above)
+
+    raise typer.Exit(start_app(Named(app, entrypoint, name), timeout, as_json=as_json))
+
+
+@command.command()
 def health(url: Url, *, timeout: Timeout = TIMEOUT, as_json: Json = False) -> None:
     """Ask a running app once how it is: exit code 0 if it is well, 1 if not, 3 if it does not answer in time."""
     raise typer.Exit(health_of(url, timeout, as_json=as_json))
