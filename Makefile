@@ -43,6 +43,15 @@ faults: .venv/dev.stamp ## Run the tests in which workers, databases and clients
 docs: .venv/dev.stamp ## Run the examples in README.md and docs/ as tests
 	@$(VENV) pytest README.md docs tests/docs
 
+.PHONY: site
+site: .venv/dev.stamp ## Build the documentation's site into build/site, to be read as files or put on any server
+	@NO_MKDOCS_2_WARNING=1 $(VENV) mkdocs build --strict
+	@printf 'file://%s/build/site/index.html\n' '$(CURDIR)'
+
+.PHONY: site-serve
+site-serve: .venv/dev.stamp ## Serve the documentation's site on 127.0.0.1:8000, built anew at each change (HOST=, PORT=)
+	@NO_MKDOCS_2_WARNING=1 $(VENV) mkdocs serve --dev-addr $(HOST):$(PORT)
+
 .PHONY: lint
 lint: .venv/dev.stamp ## Check style, format and layers
 	@$(VENV) ruff check

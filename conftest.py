@@ -52,7 +52,7 @@ pytest_collect_file = Sybil(
     patterns=["README.md", "docs/*.md", "docs/**/*.md"],
     excludes=["docs/errors.md"],  # tests/docs/test_errors.py runs its examples, each in a file of its own
     setup=prepare,
-    fixtures=["documented_database", "undisturbed_logging"],
+    fixtures=["documented_database", "own_machine", "undisturbed_logging"],
 ).pytest()
 
 
@@ -78,6 +78,15 @@ async def _fill(dsn: str) -> None:
     )
     await connection.execute("INSERT INTO users (username) VALUES ('ada'), ('grace'), ('linus')")
     await connection.close()
+
+
+@pytest.fixture(scope="module")
+def own_machine() -> Iterator[None]:
+    """Let each page share what is host-scoped with nobody: pages run side by side, and declare like names."""
+    with reachable_folder() as folder, pytest.MonkeyPatch.context() as environment:
+        folder.chmod(0o700)
+        environment.setenv("XDG_RUNTIME_DIR", str(folder))
+        yield
 
 
 @pytest.fixture(scope="module")
