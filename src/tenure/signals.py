@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tenure")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+AGAIN = 0.1
+"""Seconds until we are put before a loop again: granian runs it anew after the start, and uvloop then forgets us."""
 
 
 class Noticed:
@@ -88,8 +90,10 @@ class _InFrontOfLoop:
         if not self._links:
             self._reading.settimeout(0)
             self._writing.settimeout(0)
-            self._loops = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
-            asyncio.get_running_loop().add_reader(self._reading, self._read)
+            self._put()
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._reading, self._read)
+            self._again = loop.call_later(AGAIN, self._put)
         self._links += links
         for link in links:
             link.loop = self
@@ -99,12 +103,21 @@ class _InFrontOfLoop:
         self._links = [link for link in self._links if link not in links]
         if self._links:
             return True
+        self._again.cancel()
         asyncio.get_running_loop().remove_reader(self._reading)
-        signal.set_wakeup_fd(self._loops, warn_on_full_buffer=False)
-        self._read()
+        before = signal.set_wakeup_fd(-1)
+        if before == self._writing.fileno():
+            before = self._loops
+            self._read()
+        signal.set_wakeup_fd(before, warn_on_full_buffer=False)
         self._reading.close()
         self._writing.close()
         return False
+
+    def _put(self) -> None:
+        before = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        if before != self._writing.fileno():
+            self._loops = before
 
     def _read(self) -> None:
         with suppress(BlockingIOError):

@@ -62,6 +62,7 @@ class Drain:
         self._grace = grace
         self._delay = 0 if os.environ.get("FASTAPI_ENV") == "development" else delay
         self._is_ready = is_ready
+        self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._servers: dict[int, Handler] = {}
         self._noticed_at: float | None = None
@@ -135,7 +136,8 @@ class Drain:
         return self._held is not None
 
     def _serves(self) -> bool:
-        return self._lifespan is not None and self._until is None and self._is_ready()
+        is_here = os.getpid() == self._process  # and not in a child that a handler has forked
+        return is_here and self._lifespan is not None and self._until is None and self._is_ready()
 
     def _drain(self) -> None:
         logger.info("draining: the server is told to end in %g s", self._delay)
