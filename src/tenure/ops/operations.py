@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tenure.fastapi.application import Application
     from tenure.ops.workers import Answer
+
+T = TypeVar("T")
 
 
 class Operations:
@@ -64,7 +66,7 @@ def _read(answer: Answer) -> Snapshot | int:
         return answer.worker
 
 
-class Reading(Resource[Operations | None]):
+class Reading(Resource[T | None]):
     """A resource that is nothing before its app has started and after it has closed: probes answer then too."""
 
     @property
@@ -72,10 +74,10 @@ class Reading(Resource[Operations | None]):
         """Whether a request waits for it: a probe is answered at once."""
         return False
 
-    async def __call__(self, *args: object, **inputs: Any) -> Operations | None:  # noqa: ANN401 (as a resource has it)
-        """Give what answers for the running app, if it runs."""
+    async def __call__(self, *args: object, **inputs: Any) -> T | None:  # noqa: ANN401 (as a resource has it)
+        """Give the value, if the app runs."""
         try:
-            return cast("Operations", await super().__call__(*args, **inputs))
+            return cast("T", await super().__call__(*args, **inputs))
         except NotRunning:
             return None
 
@@ -88,4 +90,4 @@ async def _operations() -> AsyncIterator[Operations]:
         yield found
 
 
-operations = Reading(_operations, scope="app", name="operations", close_timeout=2)
+operations: Reading[Operations] = Reading(_operations, scope="app", name="operations", close_timeout=2)

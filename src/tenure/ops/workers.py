@@ -20,10 +20,10 @@ from tenure.state.stores import places
 from tenure.threads import in_worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from pathlib import Path
 
-    Answers = Mapping[str, Callable[[], bytes]]
+    Says = Callable[[], bytes | Awaitable[bytes]]
 
 logger = logging.getLogger("tenure")
 
@@ -101,8 +101,8 @@ class Workers:
         answers: What it may be asked, and what says the answer, in the event loop.
     """
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, answers: Mapping[str, Says]) -> None:
+        self._answers = dict(answers)
         self._seat: _Seat | None = None
 
     @property
@@ -114,23 +114,35 @@ class Workers:
         """
         return self._seat.number if self._seat is not None else None
 
+    def learn(self, question: str, says: Says) -> None:
+        """May be asked something else from now on."""
+        self._answers[question] = says
+
+    async def _said(self, question: str) -> bytes:
+        said = self._answers[question]()
+        return said if isinstance(said, bytes) else await said
+
     async def ask(self, question: str) -> list[Answer]:
         """Ask each worker that lives, this one among them, at the same time, and give what they say by their number."""
         seat = self._seat
         if seat is None:
-            return [Answer(0, self._answers[question]())]
+            return [Answer(0, await self._said(question))]
         sockets = await in_worker(partial(_sockets, seat.folder))
         sockets.pop(seat.number, None)
-        answers = await asyncio.gather(*(_asked(path, number, question) for number, path in sockets.items()))
-        found = [Answer(seat.number, self._answers[question]()), *(answer for answer in answers if answer is not None)]
-        return sorted(found, key=lambda answer: answer.worker)
+        answers = await asyncio.gather(
+            self._own(seat.number, question), *(_asked(path, number, question) for number, path in sockets.items())
+        )
+        return sorted((answer for answer in answers if answer is not None), key=lambda answer: answer.worker)
+
+    async def _own(self, number: int, question: str) -> Answer | None:
+        return Answer(number, await self._said(question))
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
                 question = (await reader.readline()).decode(errors="replace").strip()
                 if question in self._answers:
-                    writer.write(self._answers[question]())
+                    writer.write(await self._said(question))
                     await writer.drain()
         except (TimeoutError, OSError, ValueError):
             writer.transport.abort()  # or what is left unread would keep it open
