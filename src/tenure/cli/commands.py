@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -49,6 +49,29 @@ def check(
     from tenure.cli.check import check as check_app  # noqa: PLC0415 (as above)
 
     raise typer.Exit(check_app(Named(app, entrypoint, name), strict=strict, as_json=as_json))
+
+
+@command.command()
+def graph(  # noqa: PLR0913 (each is an option)
+    app: App = None,
+    *,
+    entrypoint: Entrypoint = None,
+    name: Name = None,
+    form: Annotated[
+        Literal["tree", "mermaid", "dot", "json", "svg"], typer.Option("--format", help="What is printed.")
+    ] = "tree",
+    by: Annotated[Literal["route", "resource"], typer.Option(help="What stands on top of the tree.")] = "route",
+    focus: Annotated[str | None, typer.Option(help="Show what is near this one.", show_default=False)] = None,
+    depth: Annotated[int, typer.Option(min=0, help="How many steps from it are near.")] = 1,
+    whole: Annotated[bool, typer.Option("--all", help="Show what tenure declares for itself, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Draw what an app starts and what its requests need, connecting nothing."""
+    from tenure.cli.apps import Named  # noqa: PLC0415 (as above)
+    from tenure.cli.graph import graph as graph_of  # noqa: PLC0415 (as above)
+
+    named = Named(app, entrypoint, name)
+    raise typer.Exit(graph_of(named, "json" if as_json else form, by, focus, depth, whole=whole))
 
 
 @command.command()
