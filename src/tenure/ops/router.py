@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Response
 from fastapi.requests import HTTPConnection  # noqa: TC002 (FastAPI reads it)
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse  # noqa: TC002 (likewise)
 
+from tenure.ops.page import page
 from tenure.ops.probes import METHODS, Names, Reader, application_of, health_of, probes
 from tenure.ops.reports import NOT_STORED
 from tenure.ops.startup import startup
@@ -58,8 +58,9 @@ def _pages(*, details: bool) -> APIRouter:
     pages = APIRouter()
 
     @pages.get("")
-    async def page() -> HTMLResponse:
-        return HTMLResponse(files("tenure.ops").joinpath("page.html").read_text(encoding="utf-8"), headers=NOT_STORED)
+    def shown() -> HTMLResponse:
+        """Give the page that draws all of this."""
+        return page()
 
     @pages.api_route("/health", methods=METHODS)
     async def health(connection: HTTPConnection, reader: Reader, tag: Names = ()) -> Response:

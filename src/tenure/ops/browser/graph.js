@@ -1,0 +1,236 @@
+// The graph as SVG. Nodes are known by their ids: an answer changes their text, and only another shape moves them.
+
+const graph = { signature: "", layout: null, elements: new Map(), edges: [], items: new Map(), current: null };
+const measuring = document.createElement("canvas").getContext("2d");
+const STATE_ROOM = { true: "per request", false: "degraded" };
+
+function measured(text, font) {
+  measuring.font = `${font} system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif`;
+  return measuring.measureText(text).width;
+}
+
+const NAME_FONT = "600 13px";
+const SMALL_FONT = "500 11px";
+
+const fileName = (file) => file.split("/").filter(Boolean).slice(-2).join("/");
+const nameOf = (item) => shortened(item.group ? fileName(item.group.file) : item.node.name, 28);
+const secondLine = (item) => (item.group ? several(item.group.members.length, "resource") : kindText(item.node) || "plain");
+
+function itemState(item) {
+  return item.group ? worst(item.group.members.map((node) => node.state).filter((state) => state !== "declared"), NODE_STATES) ?? "declared" : stateOf(item.node);
+}
+
+function widthOf(item) {
+  const metric = item.node && (item.node.pool || item.node.count !== null) ? 52 : 0;
+  const first = measured(nameOf(item), NAME_FONT) + metric;
+  const room = STATE_ROOM[Boolean(item.node) && PER_REQUEST.has(item.node.scope)];
+  const second = measured(secondLine(item), SMALL_FONT) + 14 + 16 + measured(room, SMALL_FONT);
+  return Math.ceil(Math.max(first, second, 92) + 32);
+}
+
+function makeNode({ id, group }) {
+  const node = drawn(
+    "g",
+    { class: group ? "node group" : "node", role: "button", tabindex: -1, "data-id": id },
+    drawn("rect", { class: "halo", x: -4, y: -4, rx: 12, height: NODE_HIGH + 8 }),
+    drawn("rect", { class: "under", x: 4, y: 4, rx: 9, height: NODE_HIGH }),
+    drawn("rect", { class: "box", rx: 9, height: NODE_HIGH }),
+    drawn("g", { class: "stripes" }),
+    drawn("text", { class: "name", x: 21, y: 20 }),
+    drawn("text", { class: "metric", y: 20, "text-anchor": "end" }),
+    drawn("text", { class: "kind", x: 21, y: 37 }),
+    drawn("g", { class: "mark" }, drawn("path", { class: "sign" }), drawn("text", { class: "word", x: 15, y: 10 })),
+    drawn("rect", { class: "rail", x: 21, y: 42.5, height: 2.5, rx: 1.25 }),
+    drawn("rect", { class: "meter", x: 21, y: 42.5, height: 2.5, rx: 1.25 }),
+  );
+  node.parts = Object.fromEntries([...node.querySelectorAll("[class]")].map((part) => [part.getAttribute("class"), part]));
+  return node;
+}
+
+// The colour of the scope; of a file, those of all of its scopes.
+function stripe(stripes, item) {
+  const scopes = [...new Set((item.group?.members ?? [item.node]).map((node) => node.scope ?? "none"))];
+  const high = (NODE_HIGH - 22 - 2 * (scopes.length - 1)) / scopes.length;
+  reconcile(stripes, scopes, (scope) => scope, () => drawn("rect", { class: "stripe", x: 9, width: 4, rx: 2 }), (rect, scope) => {
+    set(rect, { "data-scope": scope, y: 11 + scopes.indexOf(scope) * (high + 2), height: high });
+  });
+}
+
+function labelOf(item, shape) {
+  if (item.group) return `${nameOf(item)}, ${several(item.group.members.length, "resource")}, ${itemState(item)}, opens`;
+  const names = (ids) => ids.map((id) => shape.items.find((other) => other.id === id)?.node?.name ?? id).join(", ");
+  const needs = names(shape.edges.filter((edge) => edge.from === item.id).map((edge) => edge.to));
+  const users = names(shape.edges.filter((edge) => edge.to === item.id).map((edge) => edge.from));
+  const health = item.node.health ? `, health ${item.node.health}` : "";
+  return [
+    `${plain(item.node.name)}, ${kindText(item.node) || "plain dependency"}, ${itemState(item)}${health}`,
+    needs && `needs ${plain(needs)}`,
+    users && `needed by ${plain(users)}`,
+  ].filter(Boolean).join("; ");
+}
+
+function updateNode(element, item, shape, ui) {
+  const { parts } = element;
+  const wide = graph.layout.nodes.get(item.id).wide;
+  const state = itemState(item);
+  const scope = item.group ? "none" : (item.node.scope ?? "none");
+  set(element, {
+    "data-state": state,
+    "data-scope": scope,
+    "data-health": item.node?.health ?? null,
+    "data-kind": item.node?.kind ?? "group",
+    "aria-label": labelOf(item, shape),
+    "aria-pressed": item.group ? null : String(item.id === ui.selected),
+  });
+  set(parts.halo, { width: wide + 8 });
+  stripe(parts.stripes, item);
+  set(parts.under, { width: wide - 8 });
+  set(parts.box, { width: wide });
+  say(parts.name, nameOf(item));
+  say(parts.kind, secondLine(item));
+  set(parts.sign, { d: ICONS[state] ?? ICONS.declared });
+  const word = item.node?.health === "warn" && state === "ready" ? "warn" : state;
+  say(parts.word, word);
+  set(parts.mark, { transform: `translate(${wide - 27 - measured(word, SMALL_FONT)} 27)` });
+  set(parts.metric, { x: wide - 12 });
+  say(parts.metric, item.node ? metricText(item.node) : "");
+  const pool = item.node?.pool;
+  set(parts.rail, { width: pool ? wide - 33 : 0 });
+  set(parts.meter, { width: pool ? (wide - 33) * Math.min(1, pool.inUse / Math.max(1, pool.size)) : 0, "data-full": pool ? pool.waiting > 0 : null });
+}
+
+function drawEdges(shape) {
+  const fresh = shape.edges.map((edge) => {
+    const path = drawn("path", {
+      class: `edge${edge.implied ? " implied" : ""}${edge.via.length ? " via" : ""}`,
+      d: graph.layout.ways.get(edge),
+      "marker-end": "url(#head)",
+    });
+    return { ...edge, path };
+  });
+  graph.edges = fresh;
+  $("edges").replaceChildren(...fresh.map(({ path }) => path));
+}
+
+function renderGraph(shape, ui) {
+  const sizes = new Map(shape.items.map((item) => [item.id, widthOf(item)]));
+  const signature = JSON.stringify([[...sizes], shape.edges.map(({ from, to, implied }) => [from, to, implied])]);
+  const moved = signature !== graph.signature;
+  if (moved) {
+    graph.signature = signature;
+    graph.layout = layoutOf(shape.items, shape.edges, sizes, viewport.aspect());
+    drawEdges(shape);
+  }
+  graph.items = new Map(shape.items.map((item) => [item.id, item]));
+  const inOrder = moved ? [...shape.items].sort((a, b) => byPlace(a.id, b.id)) : graph.order;
+  graph.order = moved ? inOrder : inOrder.map(({ id }) => graph.items.get(id));
+  graph.elements = reconcile($("nodes"), graph.order, ({ id }) => id, makeNode, (element, item) => {
+    if (moved) {
+      const { x, y } = graph.layout.nodes.get(item.id);
+      place(element, { transform: `translate(${x}px, ${y}px)` });
+    }
+    updateNode(element, item, shape, ui);
+  });
+  if (!graph.elements.has(graph.current)) graph.current = graph.order[0]?.id ?? null;
+  for (const [id, element] of graph.elements) set(element, { tabindex: id === graph.current ? 0 : -1 });
+  light(ui.selected && graph.elements.has(ui.selected) ? ui.selected : null, graph.pointed);
+  return moved;
+}
+
+function byPlace(a, b) {
+  const [one, other] = [graph.layout.nodes.get(a), graph.layout.nodes.get(b)];
+  return one.x - other.x || one.y - other.y;
+}
+
+// Light the edges of one node, and dim what they do not reach while somebody points at it.
+function light(selected, pointed) {
+  const centre = pointed ?? selected;
+  const near = new Set([centre]);
+  for (const { from, to, path } of graph.edges) {
+    const lit = centre !== null && (from === centre || to === centre);
+    if (lit) near.add(from).add(to);
+    path.classList.toggle("lit", lit);
+    set(path, { "marker-end": lit ? "url(#head-lit)" : "url(#head)" });
+  }
+  $("world").classList.toggle("pointing", Boolean(pointed));
+  for (const [id, element] of graph.elements) {
+    element.classList.toggle("near", near.has(id));
+    element.classList.toggle("selected", id === selected);
+  }
+}
+
+// Along the edges: to the nearest of what a node needs, or of what needs it; up and down, within its column.
+function neighbour(id, key) {
+  const at = (other) => graph.layout.nodes.get(other);
+  const here = at(id);
+  const [toRight, toLeft] = [key === "ArrowRight", key === "ArrowLeft"];
+  let candidates;
+  if (toRight) candidates = graph.edges.filter(({ from }) => from === id).map(({ to }) => to);
+  else if (toLeft) candidates = graph.edges.filter(({ to }) => to === id).map(({ from }) => from);
+  else {
+    const below = key === "ArrowDown";
+    candidates = [...graph.elements.keys()].filter((other) => (below ? at(other).y > here.y : at(other).y < here.y));
+    const column = candidates.filter((other) => Math.abs(at(other).x - here.x) < 24);
+    if (column.length) candidates = column;
+  }
+  const distance = (other) => (toRight || toLeft ? Math.abs(at(other).y - here.y) + Math.abs(at(other).x - here.x) / 10 : Math.abs(at(other).y - here.y) + Math.abs(at(other).x - here.x) / 4);
+  return candidates.sort((a, b) => distance(a) - distance(b))[0] ?? null;
+}
+
+function focusNode(id) {
+  const element = graph.elements.get(id);
+  if (!element) return;
+  set(graph.elements.get(graph.current) ?? element, { tabindex: -1 });
+  graph.current = id;
+  set(element, { tabindex: 0 });
+  element.focus({ preventScroll: true });
+  viewport.reveal(graph.layout.nodes.get(id));
+}
+
+function tell(tip, item) {
+  const { node, group } = item;
+  const lines = group
+    ? [[group.file, "where"], [group.members.map((member) => member.name).join(", "), "doc"]]
+    : [[node.name, "title"], [node.type, "type"], [`${node.file}${node.line ? `:${node.line}` : ""}`, "where"], [node.doc, "doc"],
+       [node.waitingFor.length ? `waits for ${node.waitingFor.join(", ")}` : "", "waits"], [node.error, "error"]];
+  tip.replaceChildren(...lines.filter(([text]) => text).map(([text, kind]) => el("p", { class: kind }, plain(text))));
+}
+
+function point(id) {
+  graph.pointed = id;
+  const tip = $("tip");
+  light(ui.selected && graph.elements.has(ui.selected) ? ui.selected : null, id);
+  show(tip, id !== null && graph.items.has(id));
+  if (tip.hidden) return;
+  tell(tip, graph.items.get(id));
+  const box = graph.elements.get(id).getBoundingClientRect();
+  const { width, height } = tip.getBoundingClientRect();
+  const below = box.bottom + 10 + height < innerHeight;
+  place(tip, {
+    left: `${Math.max(8, Math.min(box.left, innerWidth - width - 8))}px`,
+    top: `${below ? box.bottom + 8 : Math.max(8, box.top - height - 8)}px`,
+  });
+}
+
+function listenToGraph() {
+  const nodes = $("nodes");
+  const idOf = (event) => event.target.closest?.(".node")?.dataset.id ?? null;
+  nodes.addEventListener("pointerover", (event) => event.pointerType === "mouse" && !viewport.panning && point(idOf(event)));
+  nodes.addEventListener("pointerout", (event) => event.pointerType === "mouse" && !event.relatedTarget?.closest?.(".node") && point(null));
+  nodes.addEventListener("focusin", (event) => {
+    graph.current = idOf(event);
+    if (event.target.matches(":focus-visible")) point(graph.current);
+  });
+  nodes.addEventListener("focusout", () => point(null));
+  nodes.addEventListener("click", (event) => !viewport.panned && choose(idOf(event)));
+  nodes.addEventListener("keydown", (event) => {
+    const id = idOf(event);
+    if (id === null) return;
+    if (event.key === "Enter" || event.key === " ") choose(id);
+    else if (event.key.startsWith("Arrow")) focusNode(neighbour(id, event.key) ?? id);
+    else if (event.key === "Home") focusNode(graph.order[0].id);
+    else if (event.key === "End") focusNode(graph.order[graph.order.length - 1].id);
+    else return;
+    event.preventDefault();
+  });
+}
