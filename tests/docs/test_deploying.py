@@ -36,7 +36,7 @@ def manifests() -> dict[str, Any]:
 
 def settings() -> dict[str, float]:
     """Give the times that the guide's app names."""
-    [first, *_] = blocks("py")
+    [first, *_] = blocks("python")
     calls = [node for node in ast.walk(ast.parse(first)) if isinstance(node, ast.Call)]
     [call] = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "lifespan"]
     return {str(given.arg): ast.literal_eval(given.value) for given in call.keywords if given.arg != "deployment"}
