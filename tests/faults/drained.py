@@ -11,11 +11,20 @@ from tenure import lifespan, scoped
 from tenure.ops import ops_router
 
 
+def say(line: str) -> None:
+    """Tell the test, with who says it, in one write, as several processes have this output."""
+    os.write(1, f"{os.getpid()} {line}\n".encode())
+
+
 @scoped("app")
 async def pool() -> AsyncIterator[str]:
-    """Be what the app must not close while it serves."""
+    """Be what the app must not close while it serves; or fail, where the environment says so."""
+    say("opened")
+    if os.environ.get("FAILS"):
+        msg = "no database"
+        raise ConnectionError(msg)
     yield "pool"
-    os.write(1, f"{os.getpid()} pool closed\n".encode())
+    say("closed")
 
 
 app = FastAPI(lifespan=lifespan(drain_delay=float(os.environ["DRAIN"]), grace=1))
