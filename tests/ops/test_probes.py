@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -232,11 +231,9 @@ async def test_an_app_that_failed_to_start_is_not_to_be_kept() -> None:
 
     app = FastAPI(lifespan=lifespan(also=[model], start="background"))
     app.include_router(ops_router())
-    async with client_of(app) as client:
-        with suppress(Exception):  # what else is told of it is no matter of the probes
-            async with app.router.lifespan_context(app):
-                live = await answer_of(client, "/livez", lambda answer: answer.status_code == 503)
-                ready = await client.get("/readyz?verbose")
+    async with client_of(app) as client, app.router.lifespan_context(app):
+        live = await answer_of(client, "/livez", lambda answer: answer.status_code == 503)
+        ready = await client.get("/readyz?verbose")
     assert live.json() == {"status": "fail", "output": "the app did not start"}
     assert ready.status_code == 503
     assert "secret" not in ready.text
