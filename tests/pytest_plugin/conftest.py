@@ -60,7 +60,7 @@ OPTIONS = """
 [pytest]
 tenure_app = service:app
 pythonpath = .
-addopts = -p no:cacheprovider --strict-markers
+addopts = -p tenure -p xdist -p anyio.pytest_plugin -p pytest_asyncio.plugin -p no:cacheprovider --strict-markers
 asyncio_default_fixture_loop_scope = function
 """
 
@@ -85,8 +85,9 @@ def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run_tests(pytester: pytest.Pytester, state_folder: Path) -> RunTests:
+def run_tests(pytester: pytest.Pytester, state_folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunTests:
     """Run the project's tests; beside them it has `service.py` and `pytest.ini`."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # other plugins take most of the time
     pytester.makepyfile(service=SERVICE)
     pytester.makefile(".ini", pytest=OPTIONS)
 

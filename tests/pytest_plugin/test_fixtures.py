@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from conftest import OPTIONS, RunTests
 
 
@@ -121,7 +122,7 @@ def test_override_of_a_running_app(pytester: pytest.Pytester, run_tests: RunTest
 
 
 def test_many_tests_open_little(pytester: pytest.Pytester, run_tests: RunTests) -> None:
-    """Of 200 tests, the first that asks for the app of all tests opens its database once, and the others open nothing."""
+    """Of 200 tests, the first that asks for the app of all tests opens its database, and the others open nothing."""
     pytester.makepyfile("""
         import sys
         import pytest
@@ -210,7 +211,7 @@ def test_misspelt_option(pytester: pytest.Pytester, run_tests: RunTests, option:
 
 def test_nothing_is_loaded(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """A project that does not use tenure loads no FastAPI for its plugin; its failures stay as they are."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others may load it
     pytester.makepyfile("""
         import sys
 

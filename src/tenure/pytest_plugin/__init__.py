@@ -66,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
     environment.setenv(SUFFIX, suffix)
     config.add_cleanup(partial(_clean, suffix))
     config.add_cleanup(environment.undo)
-    if "pytest_asyncio" in sys.modules and config.pluginmanager.has_plugin("asyncio"):
+    if config.pluginmanager.is_registered(sys.modules.get("pytest_asyncio.plugin")):
         config.pluginmanager.register(_for_pytest_asyncio(), "tenure-asyncio")
 
 
@@ -94,7 +94,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add a section to the report of a test that failed since its app was not started, or lives in another loop."""
     report = yield
-    if report.failed and call.excinfo is not None and "tenure.resources" in sys.modules:
+    if report.failed and call.excinfo is not None and "tenure.lifespan" in sys.modules:
         from tenure.pytest_plugin.explanations import explain
 
         explanation = explain(item, call.excinfo.value)

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from tenure.belonging import running_app
 from tenure.errors import NotRunning, NotStarted, OtherLoop, TenureError
+from tenure.pytest_plugin import LOOP_SCOPES
 from tenure.pytest_plugin.runs import ASYNCIO_LOOP, loop_scope, place, runs_in_asyncio
 
 if TYPE_CHECKING:
@@ -23,14 +24,13 @@ if TYPE_CHECKING:
 _OTHER_LOOP = re.compile(r"attached to a different loop|is bound to a different event loop")
 _IN_USE = "another operation is in progress"
 _NO_STATE = re.compile(r"'State' object has no attribute '(\w+)'")
-_MISSING = object()
 _STARTERS = "`with TestClient(app) as client:` or `async with running(app):`"
 
 
 def explain(item: pytest.Item, error: BaseException) -> TenureError | None:
     """Give what a failed test is to be told beside its error, if that is one that this module knows."""
     for each in _all_of(error):
-        frames = list(_frames(each))
+        frames = [*_frames(error), *_frames(each)]  # what led to it as a whole has the test, and the client
         explanation = _not_started(item, each, frames) or _other_loop(item, each, frames)
         if explanation is not None:
             return explanation
@@ -76,42 +76,50 @@ def _loop_of(owner: object) -> asyncio.AbstractEventLoop | None:
 def _other_loop(item: pytest.Item, error: BaseException, frames: list[FrameType]) -> OtherLoop | None:
     if not _meets_other_loop(error, frames):
         return None
-    is_asyncio = runs_in_asyncio(item)
-    own = loop_scope(item) if is_asyncio else ""
+    own = loop_scope(item) if runs_in_asyncio(item) else ""
+    is_async = bool(own) or "anyio_backend" in getattr(item, "fixturenames", ())
     path = [f"`{item.name}`{f' runs in a loop of the {own}' if own else ''}  {place(item)}"]
-    others, in_threads = [], []
+    hint = ""
     for name, fixture in _fixtures(item):
         where = _where(fixture.func)
         if _is_test_client(fixture):
-            in_threads.append(name)
             path.append(f"`{name}` has a loop of its own, in a thread  {where}")
+            hint = hint or (_ask_by_requests(name) if is_async else "")
         elif isasyncgenfunction(fixture.func) or iscoroutinefunction(fixture.func):
-            scope = _fixture_loop_scope(item, fixture) if is_asyncio else ""
-            path.append(f"`{name}` runs in a loop of the {scope or fixture.scope}  {where}")
-            if is_asyncio and scope != own:
-                others.append((name, scope))
-    culprit = _last_of_user(item, frames)
-    if culprit is not None:
-        path.append(f"used at  {_relative(item, culprit.f_code.co_filename)}:{culprit.f_lineno}")
-    if others:
-        name, scope = others[0]
-        loops = ASYNCIO_LOOP.replace("session", scope)
-        hint = f"let the test run in the loop of `{name}`: {loops}"
-    elif in_threads:
-        hint = f"ask the app of `{in_threads[0]}` by requests alone, or run it in the test's loop: `tenure_scope` and \
-`tenure_async_client`"
-    else:
-        hint = (
-            f'what was made in another test, or when a module was imported, is of another loop: make it a dependency, \
-`@scoped("app")`, of which each run of the app has its own; or run all tests that use it in one loop: {_one_loop(own)}'
-        )
-    return OtherLoop(f"`{item.name}` uses what belongs to another event loop", path=path, hint=hint)
+            scope = _fixture_loop_scope(item, fixture) if own else fixture.scope
+            path.append(f"`{name}` runs in a loop of the {scope}  {where}")
+            hint = hint or _share_loop(name, scope, own)
+    user = _last_of_user(item, frames)
+    if user is not None:
+        path.append(f"used at  {_relative(item, user.f_code.co_filename)}:{user.f_lineno}")
+    msg = f"`{item.name}` uses what belongs to another event loop"
+    return OtherLoop(msg, path=path, hint=hint or _make_anew(own, is_async=is_async))
 
 
-def _one_loop(own: str) -> str:
+def _ask_by_requests(client: str) -> str:
+    own = "`tenure_scope` and `tenure_async_client`"
+    return f"ask the app of `{client}` by requests alone, or run the app in the loop of an async test: {own}"
+
+
+def _share_loop(name: str, scope: str, own: str) -> str:
+    """Say how a fixture and a test that pytest-asyncio runs get the loop of the one that keeps its own longer."""
+    if not own or own == scope:
+        return ""
+    if LOOP_SCOPES.index(scope) > LOOP_SCOPES.index(own):
+        return f"let the test run in the loop of `{name}`: {ASYNCIO_LOOP.replace('session', scope)}"
+    for_all = f'`asyncio_default_fixture_loop_scope = "{own}"` for all'
+    return f'let `{name}` run in the loop of the test: `@pytest_asyncio.fixture(loop_scope="{own}")`, or {for_all}'
+
+
+def _make_anew(own: str, *, is_async: bool) -> str:
     if own:
-        return ASYNCIO_LOOP
-    return "a session-scoped `anyio_backend`, and an async fixture of that scope, such as `tenure_session_scope`"
+        share = f"run all tests that use it in one loop: {ASYNCIO_LOOP}"
+    elif is_async:
+        share = "keep one loop: a session-scoped `anyio_backend`, and an async fixture of that scope that holds it"
+    else:
+        share = "share one client: `tenure_session_client`"
+    begin = "what was made in another test, or when a module was imported, is of another loop"
+    return f'{begin}: make it a dependency, `@scoped("app")`, of which each run of the app has its own; or {share}'
 
 
 def _fixtures(item: pytest.Item) -> Iterator[tuple[str, pytest.FixtureDef[Any]]]:
@@ -155,7 +163,7 @@ def _idle_client(frames: list[FrameType]) -> tuple[str, Any]:
         module, owner = frame.f_globals.get("__name__", ""), frame.f_locals.get("self")
         if module == "starlette.testclient":  # what is of a client has its method that gives the loop's portal
             client = getattr(getattr(owner, "portal_factory", None), "__self__", owner)
-            if getattr(client, "portal", _MISSING) is None:
+            if hasattr(client, "portal") and not hasattr(client, "exit_stack"):  # made when it is entered, and kept
                 return "TestClient", client
         elif module.endswith("_transports.asgi"):
             return "ASGITransport", getattr(owner, "app", None)
