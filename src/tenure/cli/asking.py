@@ -49,19 +49,22 @@ class Answer:
         return self.status is not None and self.status < 300  # noqa: PLR2004 (HTTP's success)
 
     def lines(self) -> Iterator[str]:
-        """Say it in lines: the whole, then each check, those that pass last."""
+        """Say it in lines: the whole, then what has not started, then each check, those that pass last."""
         if self.status is None:
             yield self.error
             return
-        said = self.body.get("status") if isinstance(self.body, dict) else _first_line(self.body)
-        yield f"{self.status} {said}" if said else str(self.status)
+        told = ": ".join(each for each in _whole(self.body) if each)
+        yield f"{self.status} {told}".rstrip()
         checks = sorted(_checks(self.body), key=lambda check: check[1] == "pass")
-        width = max((len(name) for name, *_ in checks), default=0)
-        for name, status, output in checks:
+        parts = [*((name, "not started", "") for name in _pending(self.body)), *checks]
+        width = max((len(name) for name, *_ in parts), default=0)
+        for name, status, output in parts:
             yield f"  {name:<{width}}  {status}{': ' if output else ''}{output}"
 
     def waits_for(self) -> str:
         """Say in one line what keeps it from being healthy."""
+        if pending := _pending(self.body):
+            return ", ".join(pending)
         amiss = [f"{name} ({output or status})" for name, status, output in _checks(self.body) if status != "pass"]
         return ", ".join(amiss) or next(self.lines())
 
@@ -138,6 +141,19 @@ def _read(content: bytes) -> Any:  # noqa: ANN401 (any JSON)
 
 def _first_line(body: object) -> str:
     return next((line.strip()[:LONGEST_LINE] for line in str(body or "").splitlines() if line.strip()), "")
+
+
+def _whole(body: Any) -> tuple[str, str]:  # noqa: ANN401 (any JSON)
+    """Give how all of it is, and why."""
+    if not isinstance(body, dict):
+        return _first_line(body), ""
+    return str(body.get("status", "")), _first_line(body.get("output"))
+
+
+def _pending(body: Any) -> list[str]:  # noqa: ANN401 (any JSON)
+    """Name what a body says has not started yet."""
+    pending = body.get("pending") if isinstance(body, dict) else None
+    return [str(name) for name in pending] if isinstance(pending, list) else []
 
 
 def _checks(body: Any) -> Iterator[tuple[str, str, str]]:  # noqa: ANN401 (any JSON)

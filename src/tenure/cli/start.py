@@ -54,7 +54,7 @@ class Watch:
         self.drawn: Drawn | None = None
         self.seconds = 0.0
         self._progress = progress
-        self._bar = progress.add_task("")
+        self._bar = progress.add_task("", pending="")
         self._began = perf_counter()
 
     def begin(self, what: What, name: str, scope: str) -> End:
