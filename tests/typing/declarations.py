@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI
 from redis.asyncio import Redis
 
 from tenure import MISSED, Cache, Counter, Lock, Missed, Resource, Scope, Topic, lifespan, override, running, scoped
+from tenure.ops import Degraded
 from tenure.pools import httpx as clients
 from tenure.pools import valkey
 
@@ -172,6 +173,51 @@ async def use_handles(
             assert_type(message, Pool)
     async with joined.subscribe() as messages:
         assert_type(await anext(messages), Pool | Missed)
+
+
+# --- health checks ----------------------------------------------------------------------------------------------------
+
+
+@from_async_generator.health
+async def answers(pool: Pool) -> Degraded | None:
+    """Check the value."""
+    return Degraded("slow") if pool else None
+
+
+@from_function.health(name="rows", timeout=2, every=30, critical=True, tags=("db",))
+def has_rows(pool: Pool) -> bool:
+    """Check it in a thread."""
+    return bool(pool)
+
+
+class Database:
+    """A class with a resource and its check among its methods."""
+
+    @scoped("app")
+    async def pool(self) -> AsyncIterator[Pool]:
+        """Yield once."""
+        yield Pool()
+
+    @pool.health
+    async def answers(self, pool: Pool) -> None:
+        """Check the value."""
+
+    @pool.health(name="there")
+    @staticmethod
+    def is_there(pool: Pool) -> bool:
+        """Check it without the object."""
+        return bool(pool)
+
+
+requests.health(lambda requests: requests.value < 1000)
+pools.health(name="cache")(lambda pools: Degraded(pools.name))
+
+
+async def call_checks() -> None:
+    """Call them as what they were."""
+    assert_type(await answers(Pool()), Degraded | None)
+    assert_type(has_rows(Pool()), bool)
+    assert_type(await Database().answers(Pool()), None)
 
 
 # --- the three ways in ------------------------------------------------------------------------------------------------

@@ -123,3 +123,34 @@ def test_wrong_uses_of_handles_are_refused(tmp_path: Path) -> None:
         "call-overload",
         "call-arg",
     ]
+
+
+@pytest.mark.timeout(300)
+def test_wrong_checks_are_refused(tmp_path: Path) -> None:
+    """A check of another value, that gives what is no verdict, or with a word that there is not, is an error."""
+    assert errors_in(
+        tmp_path,
+        """
+        @pool.health
+        async def right(pool: int) -> bool:
+            return pool == 1
+
+        @pool.health(critical=True)
+        def right_too(pool: int) -> None: ...
+
+        @pool.health
+        async def wrong_value(pool: str) -> bool:
+            return True
+
+        @pool.health
+        async def wrong_verdict(pool: int) -> str:
+            return "well"
+
+        @pool.health(every=5)
+        async def wrong_value_too(pool: str) -> bool:
+            return True
+
+        pool.health(often=5)
+        pool.health(timeout="1 s")
+        """,
+    ) == ["arg-type", "type-var", "arg-type", "call-overload", "call-overload"]
