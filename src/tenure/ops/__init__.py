@@ -8,8 +8,16 @@ from tenure.lazy import names
 
 if TYPE_CHECKING:
     from tenure.checks import Degraded
+    from tenure.ops.metrics import metrics_router
     from tenure.ops.router import ops_router
 
-__all__ = ["Degraded", "ops_router"]
+__all__ = ["Degraded", "metrics_router", "ops_router"]
 
-__getattr__ = names(__name__, {"Degraded": "tenure.checks", "ops_router": f"{__name__}.router"})
+__getattr__ = names(
+    __name__,
+    {
+        "Degraded": "tenure.checks",
+        "metrics_router": f"{__name__}.metrics",
+        "ops_router": f"{__name__}.router",
+    },
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Response
@@ -90,6 +91,10 @@ def _pages(*, details: bool) -> APIRouter:
         silent = ",".join(str(each) for each in found if isinstance(each, int))
         return _json(f'{{"schemaVersion":1,"workers":[{told}],"silent":[{silent}]}}')
 
+    if find_spec("prometheus_client") is not None:
+        from tenure.ops.metrics import metrics_router  # noqa: PLC0415 (an extra)
+
+        pages.include_router(metrics_router())
     return pages
 
 
