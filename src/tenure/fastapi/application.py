@@ -88,17 +88,16 @@ class Application:
         """Where the app is on its way from the start to the end."""
         match self.lifetime.state:
             case "closed":
-                return "stopped"
-            case "failed":
-                return "failed"
-            case "closing":
-                return "stopping"
-            case _ if self.drain.shutting_down.is_set():
-                return "stopping"
+                phase: Phase = "stopped"
+            case state if state == "failed" or self.starting.failure is not None:
+                phase = "failed"
+            case state if state == "closing" or self.drain.shutting_down.is_set():
+                phase = "stopping"
             case "ready":
-                return "draining" if self.drain.is_draining else "ready"
+                phase = "draining" if self.drain.is_draining else "ready"
             case _:
-                return "starting"
+                phase = "starting"
+        return phase
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:

@@ -69,6 +69,11 @@ class Starting:
             self._task.cancel()
             await asyncio.wait([self._task])
 
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the start in the background has failed, if it has."""
+        return self._task.exception() if self._task is not None and _has_ended(self._task) else None
+
     async def until_done(self) -> None:
         """
         Wait until all is ready.
@@ -100,24 +105,25 @@ class Starting:
             StillStarting: It did not start in time, or the app is to end before it does.
             NeverStarted: The start of the app has failed.
         """
-        if self._task is None:
-            return
+        if self._task is None or (_has_ended(self._task) and self.failure is None):
+            return  # whatever has become of it since
         now = asyncio.get_running_loop().time()
         until = connection.scope.setdefault(UNTIL, now + self._wait)
         over = asyncio.ensure_future(self._shutting_down.wait())
+        news: set[asyncio.Future[Any]] = {self._task, over}
+        if not tenant.ready.done():  # else it is being closed again
+            news.add(tenant.ready)
         try:
-            await asyncio.wait(
-                [tenant.ready, self._task, over], timeout=until - now, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait(news, timeout=until - now, return_when=asyncio.FIRST_COMPLETED)
         finally:
             over.cancel()
-        if self._task.done() and not self._task.cancelled() and (failure := self._task.exception()) is not None:
-            name = tenant.node.name
-            told = failure.message if isinstance(failure, StartFailed) else repr(failure)
-            error = NeverStarted(f"`{name}` is not there, as the app did not start: {told}", hint="see the cause")
-            raise error from failure
-        if not tenant.ready.done():
+        if tenant.state == "ready":
+            return
+        if self.failure is None:
             raise self._too_early(tenant)
+        told = self.failure.message if isinstance(self.failure, StartFailed) else repr(self.failure)
+        msg = f"`{tenant.node.name}` is not there, as the app did not start: {told}"
+        raise NeverStarted(msg, hint="see the cause") from self.failure
 
     def _too_early(self, tenant: Tenant) -> StillStarting:
         name = tenant.node.name
@@ -144,7 +150,12 @@ def _pending(tenant: Tenant) -> list[str]:
     ]
 
 
+def _has_ended(task: asyncio.Task[None]) -> bool:
+    """Tell whether a start has come to its end, by itself."""
+    return task.done() and not task.cancelled()
+
+
 def _told(task: asyncio.Task[None]) -> None:
-    failure = None if task.cancelled() else task.exception()
+    failure = task.exception() if _has_ended(task) else None
     if failure is not None:
         logger.error("%s", failure, exc_info=failure.__cause__ or failure)
