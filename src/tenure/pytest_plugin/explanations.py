@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from inspect import isasyncgenfunction, iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction, unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from tenure.belonging import running_app
 from tenure.errors import NotRunning, NotStarted, OtherLoop, TenureError
 from tenure.pytest_plugin import LOOP_SCOPES
-from tenure.pytest_plugin.runs import ASYNCIO_LOOP, loop_scope, place, runs_in_asyncio
+from tenure.pytest_plugin.runs import ASYNCIO_LOOP, loop_scope, option, place, runs_in_asyncio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,11 +81,12 @@ def _other_loop(item: pytest.Item, error: BaseException, frames: list[FrameType]
     path = [f"`{item.name}`{f' runs in a loop of the {own}' if own else ''}  {place(item)}"]
     hint = ""
     for name, fixture in _fixtures(item):
-        where = _where(fixture.func)
+        function = unwrap(fixture.func)  # older versions of pytest-asyncio leave it wrapped
+        where = _where(function)
         if _is_test_client(fixture):
             path.append(f"`{name}` has a loop of its own, in a thread  {where}")
             hint = hint or (_ask_by_requests(name) if is_async else "")
-        elif isasyncgenfunction(fixture.func) or iscoroutinefunction(fixture.func):
+        elif isasyncgenfunction(function) or iscoroutinefunction(function):
             scope = _fixture_loop_scope(item, fixture) if own else fixture.scope
             path.append(f"`{name}` runs in a loop of the {scope}  {where}")
             hint = hint or _share_loop(name, scope, own)
@@ -137,7 +138,7 @@ def _is_test_client(fixture: pytest.FixtureDef[Any]) -> bool:
 
 def _fixture_loop_scope(item: pytest.Item, fixture: pytest.FixtureDef[Any]) -> str:
     """Say for how long pytest-asyncio keeps a fixture's loop: as was said there, else for all, else as its scope."""
-    said = getattr(fixture.func, "_loop_scope", None) or item.config.getini("asyncio_default_fixture_loop_scope")
+    said = getattr(fixture.func, "_loop_scope", None) or option(item.config, "asyncio_default_fixture_loop_scope")
     return fixture.scope if said in {None, "", "fixture-scope"} else str(said)
 
 

@@ -131,7 +131,15 @@ def loop_scope(item: pytest.Item) -> str:
     """Say for how long pytest-asyncio keeps the loop that a test runs in."""
     marker = item.get_closest_marker("asyncio")
     said = marker.kwargs.get("loop_scope") if marker is not None else None
-    return str(said or item.config.getini("asyncio_default_test_loop_scope"))
+    return str(said or option(item.config, "asyncio_default_test_loop_scope") or "function")
+
+
+def option(config: pytest.Config, name: str) -> object:
+    """Give what an ini option of another plugin says, or None where that plugin's version has no such option."""
+    try:
+        return config.getini(name)
+    except ValueError:
+        return None
 
 
 def runs_in_asyncio(item: pytest.Item) -> bool:
