@@ -81,7 +81,7 @@ class TenureError(Exception):
     code: ClassVar[str] = "tenure"
 
     def __init__(self, message: str, *, path: Sequence[str] = (), hint: str = "") -> None:
-        super().__init__(message)
+        Exception.__init__(self, message)  # not another base of a subclass, which may take something else
         self.message = message
         self.path = tuple(path)
         self.hint = hint

@@ -28,7 +28,7 @@ class Refusal(TenureError, HTTPException):
     def __init__(self, message: str, *, path: Sequence[str] = (), hint: str = "") -> None:
         TenureError.__init__(self, message, path=path, hint=hint)
         headers = {"Retry-After": str(RETRY_AFTER), "Content-Type": "application/problem+json"}
-        HTTPException.__init__(self, 503, self.told, headers)  # last, for the other has called it as well
+        HTTPException.__init__(self, 503, self.told, headers)
 
     __str__ = TenureError.__str__
 
