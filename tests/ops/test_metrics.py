@@ -396,3 +396,10 @@ def test_what_is_missing_is_said() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert "error[missing-extra]" in done.stderr
     assert "pip install 'tenure[prometheus]'" in done.stderr
+
+
+def test_other_routes_do_without_prometheus() -> None:
+    """Where `prometheus_client` is not installed, `ops_router` has all but the metrics."""
+    code = "import sys; sys.modules['prometheus_client'] = None; from tenure.ops import ops_router; ops_router()"
+    environment = {**os.environ, "FASTAPI_ENV": "development"}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment)

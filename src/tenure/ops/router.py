@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Response
 from fastapi.requests import HTTPConnection  # noqa: TC002 (FastAPI reads it)
 from fastapi.responses import HTMLResponse  # noqa: TC002 (likewise)
 
+from tenure.errors import MissingExtra
 from tenure.ops.page import page
 from tenure.ops.probes import METHODS, Names, Reader, application_of, health_of, probes
 from tenure.ops.reports import NOT_STORED
 from tenure.ops.startup import startup
+
+try:
+    from tenure.ops import metrics
+except MissingExtra:
+    metrics = None  # type: ignore[assignment] # there are none, and all else
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,10 +96,8 @@ def _pages(*, details: bool) -> APIRouter:
         silent = ",".join(str(each) for each in found if isinstance(each, int))
         return _json(f'{{"schemaVersion":1,"workers":[{told}],"silent":[{silent}]}}')
 
-    if find_spec("prometheus_client") is not None:
-        from tenure.ops.metrics import metrics_router  # noqa: PLC0415 (an extra)
-
-        pages.include_router(metrics_router())
+    if metrics is not None:
+        pages.include_router(metrics.metrics_router())
     return pages
 
 
