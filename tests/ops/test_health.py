@@ -6,8 +6,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +17,12 @@ from fastapi import Depends, FastAPI
 from tenure import Counter, Resource, lifespan, override, running, scoped
 from tenure.checks import Verdict
 from tenure.errors import DeclarationError, PlanError
+from tenure.host.valkey import EmbeddedValkey
 from tenure.observers import watched_by
 from tenure.ops import Degraded, ops_router
+from tenure.pools import httpx, sqlalchemy, valkey
 from tenure.pools.asyncpg import Pool, PoolResource, pool
+from tenure.pools.valkey import ValkeyPool
 from tests.ops.asking import answer_of, app_of, check_of, client_of, served
 from tests.pools.apps import until
 
@@ -32,6 +36,13 @@ pytestmark = pytest.mark.usefixtures("development")
 
 OFTEN = 0.02
 SELDOM = 3600
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[EmbeddedValkey]:
+    """Run a Valkey."""
+    with EmbeddedValkey(tmp_path) as server:
+        yield server
 
 
 def thing(name: str = "thing") -> Resource[list[str]]:
@@ -509,7 +520,7 @@ async def test_what_has_ended_by_itself_fails_its_checks() -> None:
     async with client_of(app := app_of(consumer)) as client:
         with suppress(ExceptionGroup):
             async with running(app):
-                assert (await check_of(client, "consumer"))["status"] == "pass"
+                await check_of(client, "consumer", lambda check: check["status"] == "pass")
                 gone.set()
                 told = await check_of(client, "consumer", lambda check: check["status"] == "fail")
                 assert told["output"] == "`consumer` has ended by itself"
@@ -685,3 +696,43 @@ async def test_a_check_of_the_same_name_takes_the_place_of_a_pools_own(dsn: str)
     async with served(app_of(database)) as client:
         told = await check_of(client, "pool")
     assert (told["output"], told["critical"]) == ("7 rows", True)
+
+
+async def test_a_pool_that_is_used_is_not_asked(
+    proxied: Callable[[], AbstractAsyncContextManager[Proxy]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where somebody has just been answered, the check opens no connection of its own to hear that again."""
+    monkeypatch.setattr("tenure.pools.base.QUIET", 5)
+    async with proxied() as proxy:
+        database, most = pool(proxy.dsn, max_size=1), 0
+        checked: list[None] = []
+
+        @database.health(every=OFTEN)
+        async def check(pool: Pool) -> Verdict:
+            checked.append(None)
+            return await pool.check()
+
+        async with running(app_of(database)) as scope:
+            opened = await scope.get(database)
+            while len(checked) < 10:
+                async with opened.borrow() as connection:
+                    await connection.fetchval("SELECT 1")
+                most = max(most, proxy.open)
+                await asyncio.sleep(OFTEN / 4)
+    assert most == 1
+
+
+async def test_the_pools_of_every_driver_come_with_a_check(
+    dsn: str, cache: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of an engine or a client has the name of its pool; each asks its server, and is answered or not."""
+    monkeypatch.setattr("tenure.pools.base.QUIET", -1)
+    store = valkey.client(cache.url())
+    store.pool.health(name="valkey.pool", every=1)(ValkeyPool.check)
+    resources = [pool(dsn), sqlalchemy.engine(dsn), sqlalchemy.sync_engine(dsn), store, httpx.client()]
+    async with served(app_of(*resources)) as client:
+        for name in ("pool", "engine.pool", "sync_engine.pool", "valkey.pool", "client.pool"):
+            assert (await check_of(client, name))["status"] == "pass"
+        await asyncio.to_thread(cache.release)
+        told = await check_of(client, "valkey.pool", lambda check: check["status"] == "fail")
+        assert told["output"].startswith("Unreachable: the server of pool `valkey` cannot be used: ")
