@@ -9,14 +9,16 @@ from tenure.lazy import names
 if TYPE_CHECKING:
     from tenure.checks import Degraded
     from tenure.ops.metrics import metrics_router
+    from tenure.ops.probe_filter import ProbeFilter
     from tenure.ops.router import ops_router
 
-__all__ = ["Degraded", "metrics_router", "ops_router"]
+__all__ = ["Degraded", "ProbeFilter", "metrics_router", "ops_router"]
 
 __getattr__ = names(
     __name__,
     {
         "Degraded": "tenure.checks",
+        "ProbeFilter": f"{__name__}.probe_filter",
         "metrics_router": f"{__name__}.metrics",
         "ops_router": f"{__name__}.router",
     },
