@@ -114,7 +114,7 @@ class Tenant:
             "%s ready in %.3f s",
             self.node.name,
             self.seconds,
-            extra={"tenure_resource": self.node.name, "tenure_seconds": self.seconds},
+            extra={"tenure_event": "resource-ready", "tenure_resource": self.node.name, "tenure_seconds": self.seconds},
         )
 
     async def _live(self) -> None:
@@ -140,7 +140,12 @@ class Tenant:
         self._on_end()
         self.error = None if task.cancelled() else task.exception()
         if self.state == "ready" and not self._stop.is_set():
-            logger.error("%s ended by itself while the app was running", self.node.name, exc_info=self.error)
+            logger.error(
+                "%s ended by itself while the app was running",
+                self.node.name,
+                exc_info=self.error,
+                extra={"tenure_event": "resource-ended", "tenure_resource": self.node.name},
+            )
         self.state = "closed" if self.error is None and self.state == "closing" else "failed"
 
     async def close(self) -> CloseError | None:
@@ -301,7 +306,13 @@ class Lifetime:
         self._is_settled = all(tenant.state == "ready" for tenant in self.tenants.values())
         self.ready_seconds, count = self._clock(), len(self.tenants)
         end(None)
-        logger.info("%d resource%s ready in %.3f s", count, "s" * (count != 1), self.ready_seconds)
+        logger.info(
+            "%d resource%s ready in %.3f s",
+            count,
+            "s" * (count != 1),
+            self.ready_seconds,
+            extra={"tenure_event": "app-ready", "tenure_seconds": self.ready_seconds},
+        )
 
     def _start_failed(self, starts: dict[asyncio.Task[None], Tenant], close_errors: list[CloseError]) -> StartFailed:
         failed = [
@@ -393,4 +404,4 @@ def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _log(errors: Iterable[CloseError]) -> None:
     for error in errors:
-        logger.error("%s", error, exc_info=error.__cause__)
+        logger.error("%s", error, exc_info=error.__cause__, extra={"tenure_event": "close-failed"})

@@ -148,7 +148,10 @@ def noticed(note: Note, *, may_hold: bool = False) -> Generator[dict[int, Handle
     """
     links = list(_linked(note)) if threading.current_thread() is threading.main_thread() else []
     if not any(link.signum == signal.SIGTERM for link in links):
-        logger.debug("nothing here handles SIGTERM: the app is told of a shutdown when its lifespan ends")
+        logger.debug(
+            "nothing here handles SIGTERM: the app is told of a shutdown when its lifespan ends",
+            extra={"tenure_event": "signals-unnoticed"},
+        )
     try:
         with _in_front_of_loop([link for link in links if may_hold and _is_loops(link.before)]):
             yield {link.signum: _last(link) for link in links}

@@ -148,7 +148,7 @@ class Application:
             return
         name = await in_worker(partial(deployment_name, self.plan.deployment, title=self.title))
         self.deployment = name
-        logger.info("deployment %s", name, extra={"tenure_deployment": name})
+        logger.info("deployment %s", name, extra={"tenure_event": "deployment", "tenure_deployment": name})
         with deployed(name, self.plan.state):
             await self.lifetime.start()
 

@@ -69,11 +69,11 @@ def binding_for(lifetime: Lifetime, tenant_of: TenantOf) -> Binding | None:
         msg = f"{SETTING}={setting!r} is neither on nor off"
         raise DeclarationError(msg, hint=f"set {SETTING}=off to have FastAPI solve every dependency, or remove it")
     if setting == "off":
-        logger.info("binding is off: %s=off", SETTING)
+        logger.info("binding is off: %s=off", SETTING, extra={"tenure_event": "binding-off"})
         return None
     solver = _hook.solver()
     if isinstance(solver, str):
-        logger.warning(OFF, solver)
+        logger.warning(OFF, solver, extra={"tenure_event": "binding-off"})
         return None
     return Binding(solver, lifetime, tenant_of)
 
@@ -113,7 +113,7 @@ class _Hook:
         with self._lock:
             self._bindings += 1
             if self._solver is None and routing.solve_dependencies is not solver.solve:  # while the app started
-                logger.warning(OFF, REPLACED)
+                logger.warning(OFF, REPLACED, extra={"tenure_event": "binding-off"})
             elif self._solver is None:
                 self._solver = solver
                 routing.solve_dependencies = self.solve

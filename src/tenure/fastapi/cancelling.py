@@ -48,16 +48,31 @@ def _tell(new: list[Serving], grace: float) -> None:
         return
     counts = Counter(each.label for each in new).most_common()
     told = ", ".join(f"{count} x {label}" for label, count in counts)
-    logger.warning("cancelled, as the app closes (grace: %g s): %s", grace, told)
+    logger.warning(
+        "cancelled, as the app closes (grace: %g s): %s",
+        grace,
+        told,
+        extra={"tenure_event": "requests-cancelled", "tenure_count": len(new)},
+    )
     tasks = Tasks()
     for each in new:
         place = tasks.in_thread(each.task)
         if place:
-            logger.warning("%s runs in a thread, which cannot be cancelled, at %s", each.label, place)
+            logger.warning(
+                "%s runs in a thread, which cannot be cancelled, at %s",
+                each.label,
+                place,
+                extra={"tenure_event": "request-in-thread", "tenure_route": each.label},
+            )
 
 
 async def _leave(each: Serving, place: str) -> None:
-    logger.error("%s did not end after it was cancelled, and was left behind at %s", each.label, place)
+    logger.error(
+        "%s did not end after it was cancelled, and was left behind at %s",
+        each.label,
+        place,
+        extra={"tenure_event": "request-left-behind", "tenure_route": each.label},
+    )
     asyncio._unregister_task(each.task)  # noqa: SLF001 (or the loop's end would wait for it)
     # Some servers wait for connections, whatever becomes of the tasks.
     messages: list[dict[str, Any]] = [

@@ -107,7 +107,10 @@ class Drain:
         A server that waits on for its clients is not waited for: the block is ended as at the end of the lifespan.
         """
         if not is_known():
-            logger.warning("requests are not found in this version of Starlette: the shutdown cancels none")
+            logger.warning(
+                "requests are not found in this version of Starlette: the shutdown cancels none",
+                extra={"tenure_event": "requests-unknown"},
+            )
         self._lifespan = asyncio.current_task()
         self._not_served.add(self._lifespan)
         if self._delay and threading.current_thread() is threading.main_thread():
@@ -140,7 +143,11 @@ class Drain:
         return is_here and self._lifespan is not None and self._until is None and self._is_ready()
 
     def _drain(self) -> None:
-        logger.info("draining: the server is told to end in %g s", self._delay)
+        logger.info(
+            "draining: the server is told to end in %g s",
+            self._delay,
+            extra={"tenure_event": "draining", "tenure_seconds": self._delay},
+        )
         self._timers.append(self._loop.call_later(self._delay, self._go_on))
 
     def _go_on(self) -> None:
@@ -154,7 +161,8 @@ class Drain:
         if any(servers.hides_failure(server) for server in self._servers.values()):
             logger.warning(
                 "uvicorn with several workers ends with status 0 although they did not start: what restarts it is to do"
-                " so whatever its status is, or to run one worker in each container"
+                " so whatever its status is, or to run one worker in each container",
+                extra={"tenure_event": "exit-status-hidden"},
             )
 
     def _warn(self, graceful_timeout: float | None) -> None:
@@ -167,6 +175,7 @@ class Drain:
                 " with `preStop: sleep`",
                 self._delay,
                 servers.name_of_server(self._lifespan),
+                extra={"tenure_event": "drain-without-effect"},
             )
         if graceful_timeout is not None and graceful_timeout < self._delay + self._grace + AFTER_CANCEL:
             logger.warning(
@@ -175,6 +184,7 @@ class Drain:
                 graceful_timeout,
                 self._delay,
                 self._grace,
+                extra={"tenure_event": "drain-cut-short"},
             )
 
     def begin(self) -> float:
@@ -218,7 +228,10 @@ class Drain:
 
     def _end_alone(self) -> None:
         if self._lifespan is not None and has_server(self._app, self._lifespan):
-            logger.warning("the server still waits for its clients: the app closes without it")
+            logger.warning(
+                "the server still waits for its clients: the app closes without it",
+                extra={"tenure_event": "server-left-waiting"},
+            )
             self._is_alone = True
             self._lifespan.cancel()
 

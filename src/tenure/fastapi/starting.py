@@ -134,7 +134,7 @@ class Starting:
         error = StillStarting(msg, path=_pending(tenant), hint=hint)
         if name not in self._refused:  # each would say the same
             self._refused.add(name)
-            logger.warning("%s", error)
+            logger.warning("%s", error, extra={"tenure_event": "still-starting", "tenure_resource": name})
         return error
 
 
@@ -158,4 +158,4 @@ def _has_ended(task: asyncio.Task[None]) -> bool:
 def _told(task: asyncio.Task[None]) -> None:
     failure = task.exception() if _has_ended(task) else None
     if failure is not None:
-        logger.error("%s", failure, exc_info=failure.__cause__ or failure)
+        logger.error("%s", failure, exc_info=failure.__cause__ or failure, extra={"tenure_event": "start-failed"})

@@ -221,7 +221,12 @@ def _move_away(folder: Path, link: Path) -> None:
         ROOT_PLACE.chmod(0o755)  # whatever the umask is
     with suppress(FileExistsError):  # another worker was first, and its word counts
         link.symlink_to(ROOT_PLACE / f"{folder.name}-{secrets.token_hex(8)}")
-        logger.info("the data of %s are in %s, for the server's user cannot reach them there", folder, link.readlink())
+        logger.info(
+            "the data of %s are in %s, for the server's user cannot reach them there",
+            folder,
+            link.readlink(),
+            extra={"tenure_event": "data-moved"},
+        )
 
 
 def _own_folder(folder: Path, account: Account) -> None:

@@ -138,7 +138,12 @@ class Running:
         before, self._told = self._told, (result.status, is_slow)
         if self._told == before:
             return
-        extra = {"tenure_check": self.check.name, "tenure_status": result.status, "tenure_seconds": result.seconds}
+        extra = {
+            "tenure_event": "check",
+            "tenure_check": self.check.name,
+            "tenure_status": result.status,
+            "tenure_seconds": result.seconds,
+        }
         if result.status != "pass":
             level = logging.ERROR if result.status == "fail" and self.check.critical else logging.WARNING
             what = "fails" if result.status == "fail" else "is degraded"
@@ -157,7 +162,11 @@ class Running:
         await asyncio.wait([call], timeout=AFTER_CANCEL)
         if not call.done():
             asyncio._unregister_task(call)  # noqa: SLF001 (or the loop's end would wait for it)
-            logger.warning("check %s did not end when it was cancelled, and was left behind", self.check.name)
+            logger.warning(
+                "check %s did not end when it was cancelled, and was left behind",
+                self.check.name,
+                extra={"tenure_event": "check-left-behind", "tenure_check": self.check.name},
+            )
 
     def told(self) -> CheckTold:
         """Tell the last result; one that is older than three periods is a warning."""

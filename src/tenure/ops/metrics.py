@@ -125,7 +125,10 @@ class Metrics:
         try:
             others = [family for family in REGISTRY.collect() if family.name not in names]
         except Exception:
-            logger.exception("a collector of the process's metrics failed: none of them are told")
+            logger.exception(
+                "a collector of the process's metrics failed: none of them are told",
+                extra={"tenure_event": "collector-failed"},
+            )
             others = []
         return written([*own, *others])
 

@@ -171,7 +171,11 @@ class Workers:
         try:
             await in_worker(partial(self._sit, deployment))
         except (OSError, StateError, HostServiceError) as error:
-            logger.warning("this worker is not found by others of the deployment: %s", error)
+            logger.warning(
+                "this worker is not found by others of the deployment: %s",
+                error,
+                extra={"tenure_event": "worker-alone"},
+            )
         return self._seat
 
     def _sit(self, deployment: str) -> None:

@@ -137,7 +137,12 @@ class Pool(BasePool["PoolSettings"]):
         except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             _terminate(connection)
             self._killed += 1
-            logger.warning("a connection of pool %s could not be given back, and was ended: %r", self.name, error)
+            logger.warning(
+                "a connection of pool %s could not be given back, and was ended: %r",
+                self.name,
+                error,
+                extra={"tenure_event": "connection-ended", "tenure_pool": self.name},
+            )
 
     def _note_use(self, pid: int) -> None:
         self._used.pop(pid, None)
@@ -154,7 +159,12 @@ class Pool(BasePool["PoolSettings"]):
                 await transaction.rollback()
         except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             _terminate(loan.connection)
-            logger.warning("a transaction of pool %s was ended, as it could not roll back: %r", self.name, error)
+            logger.warning(
+                "a transaction of pool %s was ended, as it could not roll back: %r",
+                self.name,
+                error,
+                extra={"tenure_event": "connection-ended", "tenure_pool": self.name},
+            )
 
     async def _probe(self) -> None:
         options = {key: value for key, value in self.settings.options.items() if key in _CONNECT}
@@ -180,7 +190,12 @@ class Pool(BasePool["PoolSettings"]):
                     await self.driver_pool.close()
             except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 self.driver_pool.terminate()
-                logger.warning("pool %s could not be closed in good order, and was ended: %r", self.name, error)
+                logger.warning(
+                    "pool %s could not be closed in good order, and was ended: %r",
+                    self.name,
+                    error,
+                    extra={"tenure_event": "pool-close-failed", "tenure_pool": self.name},
+                )
 
     def _end(self, loan: Loan) -> None:
         if loan.connection is not None:

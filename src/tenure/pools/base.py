@@ -213,7 +213,7 @@ class BasePool(ABC, Generic[S]):
         now = self._loop.time()
         if now - self._told.get(type(error), now - 1) >= 1:  # once a second: each would take the time that is missing
             self._told[type(error)] = now
-            logger.log(level, "%s", error, extra={"tenure_pool": self.name})
+            logger.log(level, "%s", error, extra={"tenure_event": error.code, "tenure_pool": self.name})
 
     def _is_trusted(self, used: float | None, check_after: float) -> bool:
         """Tell whether a connection needs no check: it is new, or was used just now, and not before a silence."""

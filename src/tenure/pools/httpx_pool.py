@@ -137,7 +137,12 @@ class ClientPool(BasePool["ClientSettings"], httpx.AsyncBaseTransport):
                 await line.transport.aclose()
         except (TimeoutError, httpx.TransportError) as error:
             self._killed += 1
-            logger.warning("a connection of client %s could not be closed in good order: %r", self.name, error)
+            logger.warning(
+                "a connection of client %s could not be closed in good order: %r",
+                self.name,
+                error,
+                extra={"tenure_event": "connection-ended", "tenure_pool": self.name},
+            )
 
     def away(self, request: httpx.Request, error: httpx.TransportError) -> httpx.TransportError:
         """Say that the other service is away, by an error that httpx has for it and FastAPI answers 503."""

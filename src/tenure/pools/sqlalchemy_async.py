@@ -149,7 +149,11 @@ class AsyncEnginePool(EnginePool):
         if driver is not None and not driver.is_closed() and driver.is_in_transaction():
             driver.terminate()
             self._killed += 1
-            logger.warning("a connection of pool %s could not be given back in time, and was ended", self.name)
+            logger.warning(
+                "a connection of pool %s could not be given back in time, and was ended",
+                self.name,
+                extra={"tenure_event": "connection-ended", "tenure_pool": self.name},
+            )
 
     def _answers(self, connection: DBAPIConnection) -> bool:
         try:

@@ -141,7 +141,11 @@ class EnginePool(BasePool["PoolSettings"]):
             async with asyncio.timeout(self.settings.release_timeout):
                 await self._dispose()
         except TimeoutError:
-            logger.warning("pool %s could not be closed in good order, and was ended", self.name)
+            logger.warning(
+                "pool %s could not be closed in good order, and was ended",
+                self.name,
+                extra={"tenure_event": "pool-close-failed", "tenure_pool": self.name},
+            )
         for driver in self._connections:
             self._terminate(driver)
 

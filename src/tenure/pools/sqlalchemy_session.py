@@ -73,7 +73,11 @@ class TaskSession(AsyncSession):
         try:
             await super().close()
         except Unreachable as error:
-            logger.warning("a session could not roll back; the server has done it: %s", error.message)
+            logger.warning(
+                "a session could not roll back; the server has done it: %s",
+                error.message,
+                extra={"tenure_event": "rollback-failed"},
+            )
 
     @contextmanager
     def used(self, where: Site) -> Generator[None]:
@@ -217,7 +221,11 @@ class ThreadSession(Session):
                 connection.invalidate()
             self.close()
         except (SQLAlchemyError, Unreachable) as error:
-            logger.warning("a session could not roll back; the server has done it: %r", error)
+            logger.warning(
+                "a session could not roll back; the server has done it: %r",
+                error,
+                extra={"tenure_event": "rollback-failed", "tenure_pool": self._pool.name},
+            )
         finally:
             if connection is not None:
                 connection.close()

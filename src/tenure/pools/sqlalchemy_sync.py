@@ -165,7 +165,11 @@ class SyncEnginePool(EnginePool):
         if loan.connection is not None:
             self._killed += 1
             self._end(loan)
-            logger.warning("a connection of pool %s could not be given back in time, and was ended", self.name)
+            logger.warning(
+                "a connection of pool %s could not be given back in time, and was ended",
+                self.name,
+                extra={"tenure_event": "connection-ended", "tenure_pool": self.name},
+            )
 
     @contextmanager
     def lending(self, loan: Loan) -> Generator[None]:
@@ -229,7 +233,11 @@ class SyncEnginePool(EnginePool):
                     self._asked.pop(driver, None)
                     self._killed += 1
                     self._shut(driver)
-                    logger.warning("a statement of pool %s had no answer in time, and was ended", self.name)
+                    logger.warning(
+                        "a statement of pool %s had no answer in time, and was ended",
+                        self.name,
+                        extra={"tenure_event": "connection-ended", "tenure_pool": self.name},
+                    )
 
     def _refuse_blocking(self) -> None:
         """Refuse to block an event loop."""

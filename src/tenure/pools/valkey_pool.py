@@ -210,7 +210,12 @@ class ValkeyPool(BasePool["PoolSettings"], ConnectionPool):
                 await self.disconnect()
         except (TimeoutError, RedisError, OSError) as error:
             self._killed += 1
-            logger.warning("pool %s could not be closed in good order: %r", self.name, error)
+            logger.warning(
+                "pool %s could not be closed in good order: %r",
+                self.name,
+                error,
+                extra={"tenure_event": "pool-close-failed", "tenure_pool": self.name},
+            )
 
 
 def _options(settings: PoolSettings) -> tuple[type[_Lent], dict[str, Any]]:

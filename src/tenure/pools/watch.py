@@ -125,7 +125,11 @@ class Watch:
         if await self._is_answered(ANSWER_WHEN_DOWN) and self.is_down:
             self.heard()
             self.is_down, self.up_since = False, self._loop.time()
-            logger.warning("the server of pool %s answers again", self._places.name)
+            logger.warning(
+                "the server of pool %s answers again",
+                self._places.name,
+                extra={"tenure_event": "server-answers", "tenure_pool": self._places.name},
+            )
             self._stop_asking()
 
     def _stop_asking(self) -> None:
@@ -135,7 +139,12 @@ class Watch:
     def _went_silent(self) -> None:
         self.is_down = True
         loans = list(self._places.loans)
-        logger.error("the server of pool %s is silent: %d who wait for it are refused", self._places.name, len(loans))
+        logger.error(
+            "the server of pool %s is silent: %d who wait for it are refused",
+            self._places.name,
+            len(loans),
+            extra={"tenure_event": "server-silent", "tenure_pool": self._places.name, "tenure_count": len(loans)},
+        )
         for loan in loans:
             self._end(loan)
         self._places.refuse_waiters(self.silent())
@@ -158,5 +167,10 @@ def tell(name: str, loan: Loan, now: float) -> None:
         seconds,
         route,
         traced(loan.site),
-        extra={"tenure_pool": name, "tenure_seconds": seconds, "tenure_route": route},
+        extra={
+            "tenure_event": "connection-leaked",
+            "tenure_pool": name,
+            "tenure_seconds": seconds,
+            "tenure_route": route,
+        },
     )

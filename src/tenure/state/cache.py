@@ -334,5 +334,9 @@ class Cache(EngineHandle["Cache[T]"], Generic[T]):
         try:
             return True, self._values.decode(written)
         except Unreadable as error:
-            logger.warning("a value counts as none: %s", error)
+            logger.warning(
+                "a value counts as none: %s",
+                error,
+                extra={"tenure_event": "value-unreadable", "tenure_state": self.name},
+            )
             return False, None

@@ -116,4 +116,10 @@ class Lease:
         try:
             await self._engine.release(self._name, holder=self._holder)
         except StateUnavailable as error:
-            logger.warning("%s is given back when its lease of %g s ends: %s", self._name, self._seconds, error.message)
+            logger.warning(
+                "%s is given back when its lease of %g s ends: %s",
+                self._name,
+                self._seconds,
+                error.message,
+                extra={"tenure_event": "lease-not-released", "tenure_state": self._name},
+            )

@@ -155,7 +155,11 @@ class _Once:
                     value = self.checked(await turns.outcome())
                     return value if value is not None else await self._run(turns, arguments, began)
             if not is_told:
-                logger.info("%s is made by another process, and waited for", self.name)
+                logger.info(
+                    "%s is made by another process, and waited for",
+                    self.name,
+                    extra={"tenure_event": "once-waiting", "tenure_resource": self.name},
+                )
                 is_told = True
             await asyncio.sleep(turns.poll)
 
@@ -258,7 +262,11 @@ class _Keeping:
             except Exception:
                 if self._stop.is_set() or not self.ready.done():
                     raise
-                logger.exception("%s failed where it was run for all workers", self._once.name)
+                logger.exception(
+                    "%s failed where it was run for all workers",
+                    self._once.name,
+                    extra={"tenure_event": "once-failed", "tenure_resource": self._once.name},
+                )
                 await self._paused(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
@@ -291,12 +299,20 @@ class _Keeping:
             await self._turns.clear()
             # What it was made for is not to end before its users have; half of the deadline is for its own end.
             if not await self._turns.left_alone(self._once.resource.close_timeout / 2):
-                logger.warning("%s ends here while others use it; one of them is to run it anew", self._once.name)
+                logger.warning(
+                    "%s ends here while others use it; one of them is to run it anew",
+                    self._once.name,
+                    extra={"tenure_event": "once-handed-on", "tenure_resource": self._once.name},
+                )
 
     async def _opened(self, stack: AsyncExitStack) -> bytes:
         await self._turns.clear()  # those who come now wait for the new value
         if self.ready.done():
-            logger.warning("%s is run here from now on: the process that ran it has ended it or gone", self._once.name)
+            logger.warning(
+                "%s is run here from now on: the process that ran it has ended it or gone",
+                self._once.name,
+                extra={"tenure_event": "once-taken-over", "tenure_resource": self._once.name},
+            )
         async with AsyncExitStack() as telling:
             if not self.ready.done():
                 await telling.enter_async_context(self._once.telling(self._turns, self._began))
@@ -311,6 +327,7 @@ class _Keeping:
                 "%s has another value now that it was run anew: restart the workers that started before, "
                 "which have the old one",
                 self._once.name,
+                extra={"tenure_event": "once-changed", "tenure_resource": self._once.name},
             )
         if not self.ready.done():
             self.ready.set_result(value)

@@ -42,7 +42,7 @@ class Messages(Generic[T]):
         try:
             return self._values.decode(received)
         except Unreadable as error:
-            logger.warning("a message was not read: %s", error)
+            logger.warning("a message was not read: %s", error, extra={"tenure_event": "message-unreadable"})
             return MISSED
 
 

@@ -177,7 +177,12 @@ class Notifications:
             except self._failures as error:
                 self.reason = str(error) or type(error).__name__
             if self._pause == SHORTEST_PAUSE and self._mailboxes:
-                logger.warning("messages from %s may be lost: %s", self._name, self.reason)
+                logger.warning(
+                    "messages from %s may be lost: %s",
+                    self._name,
+                    self.reason,
+                    extra={"tenure_event": "messages-lost", "tenure_engine": self._name},
+                )
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
 

@@ -166,7 +166,7 @@ class Publisher:
         successor = replica.successor(held)
         await in_own_thread(partial(self._totals.keep, successor))
         message = "this machine could not publish its counts for %.0f days: others will not learn what it counted then"
-        logger.error(message, CUT_OFF / DAY)
+        logger.error(message, CUT_OFF / DAY, extra={"tenure_event": "counts-unpublished"})
         return successor
 
     async def _forget_others(self) -> None:
@@ -179,12 +179,14 @@ class Publisher:
         if self._reason is None:
             is_known = isinstance(error, StateError | OSError)
             message = "counters count on, without what other machines count meanwhile: %s"
-            logger.warning(message, _said(error), exc_info=None if is_known else error)
+            logger.warning(
+                message, _said(error), exc_info=None if is_known else error, extra={"tenure_event": "counts-apart"}
+            )
         self._reason = error
 
     def _say_back(self) -> None:
         if self._reason is not None:
-            logger.warning("counters have what other machines count again")
+            logger.warning("counters have what other machines count again", extra={"tenure_event": "counts-together"})
         self._reason = None
 
 

@@ -133,7 +133,12 @@ class Subscriptions:
             try:
                 self._begin(wire)
                 await self._watch(wire)
-                logger.warning("messages from %s may be lost: %s", self._server.name, self._reason or "it is silent")
+                logger.warning(
+                    "messages from %s may be lost: %s",
+                    self._server.name,
+                    self._reason or "it is silent",
+                    extra={"tenure_event": "messages-lost", "tenure_engine": self._server.name},
+                )
             finally:
                 self._wire = None
                 self._subscribed.clear()

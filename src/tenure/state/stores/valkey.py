@@ -275,7 +275,12 @@ class ValkeyEngine:
         policy = re.search(rb"^maxmemory_policy:(.+?)\r?$", memory, re.MULTILINE)
         if policy and policy[1] != b"noeviction" and b"\nmaxmemory:0\r" not in memory:
             message = "the Valkey at %s evicts locks and limits when it is full (%s): give it the policy `noeviction`"
-            logger.warning(message, self._server.name, policy[1].decode())
+            logger.warning(
+                message,
+                self._server.name,
+                policy[1].decode(),
+                extra={"tenure_event": "engine-evicts", "tenure_engine": self._server.name},
+            )
 
 
 def _milliseconds(seconds: float) -> int:
