@@ -110,12 +110,9 @@ class Tenant:
                 msg = f"it was not ready after {self.start_timeout:g} s"
                 raise TimeoutError(msg)
             raise self.error or RuntimeError("it was cancelled while it started")
-        logger.info(
-            "%s ready in %.3f s",
-            self.node.name,
-            self.seconds,
-            extra={"tenure_event": "resource-ready", "tenure_resource": self.node.name, "tenure_seconds": self.seconds},
-        )
+        name, seconds = self.node.name, self.seconds
+        extra = {"tenure_event": "resource-ready", "tenure_resource": name, "tenure_seconds": seconds}
+        logger.info("%s ready in %.3f s", name, seconds, extra=extra)
 
     async def _live(self) -> None:
         self.began = began = self._clock()
@@ -140,12 +137,9 @@ class Tenant:
         self._on_end()
         self.error = None if task.cancelled() else task.exception()
         if self.state == "ready" and not self._stop.is_set():
-            logger.error(
-                "%s ended by itself while the app was running",
-                self.node.name,
-                exc_info=self.error,
-                extra={"tenure_event": "resource-ended", "tenure_resource": self.node.name},
-            )
+            extra = {"tenure_event": "resource-ended", "tenure_resource": self.node.name}
+            told = "%s ended by itself while the app was running"
+            logger.error(told, self.node.name, exc_info=self.error, extra=extra)
         self.state = "closed" if self.error is None and self.state == "closing" else "failed"
 
     async def close(self) -> CloseError | None:
@@ -306,13 +300,8 @@ class Lifetime:
         self._is_settled = all(tenant.state == "ready" for tenant in self.tenants.values())
         self.ready_seconds, count = self._clock(), len(self.tenants)
         end(None)
-        logger.info(
-            "%d resource%s ready in %.3f s",
-            count,
-            "s" * (count != 1),
-            self.ready_seconds,
-            extra={"tenure_event": "app-ready", "tenure_seconds": self.ready_seconds},
-        )
+        extra = {"tenure_event": "app-ready", "tenure_seconds": self.ready_seconds}
+        logger.info("%d resource%s ready in %.3f s", count, "s" * (count != 1), self.ready_seconds, extra=extra)
 
     def _start_failed(self, starts: dict[asyncio.Task[None], Tenant], close_errors: list[CloseError]) -> StartFailed:
         failed = [
