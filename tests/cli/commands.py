@@ -15,6 +15,10 @@ TENURE = Path(sys.executable).with_name("tenure")
 ROSTER = Path(__file__).parents[2] / "examples" / "roster"
 
 
+CHANGING = {"COLUMNS", "FORCE_COLOR", "NO_COLOR", "TENURE_DEPLOYMENT", "TENURE_STATE"}
+"""What in an environment changes what a command says."""
+
+
 class Done(NamedTuple):
     """What a command has printed, and its exit code."""
 
@@ -25,8 +29,7 @@ class Done(NamedTuple):
 
 def environment(**more: str) -> dict[str, str]:
     """Give this process's environment without what would change how a command looks."""
-    changing = {"COLUMNS", "FORCE_COLOR", "NO_COLOR", "TENURE_DEPLOYMENT", "TENURE_STATE"}
-    return {**{name: value for name, value in os.environ.items() if name not in changing}, **more}
+    return {**{name: value for name, value in os.environ.items() if name not in CHANGING}, **more}
 
 
 def tenure(*words: str, folder: Path, variables: Mapping[str, str] | None = None) -> Done:

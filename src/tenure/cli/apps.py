@@ -85,7 +85,7 @@ def _place(named: Named) -> tuple[ModuleData, str | None]:
             msg = f"`{named.target}` names the app already: leave --app out"
             raise NoApp(msg)
         return _by_import_string(named.target)
-    if named.target and not Path(named.target).exists() and all(map(str.isidentifier, named.target.split("."))):
+    if named.target and _is_module(named.target):
         return _in_folder(named.target), named.name
     if named.target is None and named.name is None and (configured := _configured()):
         return _by_import_string(configured)
@@ -98,6 +98,11 @@ def _place(named: Named) -> tuple[ModuleData, str | None]:
         msg = f"there is no file {path}"
         raise NoApp(msg)
     return get_module_data_from_path(path), named.name
+
+
+def _is_module(target: str) -> bool:
+    is_dotted = all(map(str.isidentifier, target.split("."))) and not target.endswith(".py")
+    return is_dotted and not Path(target).exists()
 
 
 def _by_import_string(text: str) -> tuple[ModuleData, str]:

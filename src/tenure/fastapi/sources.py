@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
-from tenure.calls import WORKING_FOLDER
+from tenure import calls
 from tenure.factories import without_partial
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ LIBRARIES = (Path(__file__).parents[1], *(Path(_PATHS[key]) for key in ("stdlib"
 
 def is_own(file: str) -> bool:
     """Tell whether a file is the program's, and not of Python or of an installed package."""
-    path = Path(WORKING_FOLDER, file)
+    path = Path(calls.WORKING_FOLDER, file)
     return path.suffix == ".py" and not any(path.is_relative_to(library) for library in LIBRARIES)
 
 
