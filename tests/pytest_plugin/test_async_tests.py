@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from fastapi import FastAPI
 
 from conftest import OPTIONS, RunTests
+from tenure.pytest_plugin.runs import started
 
 SAME_LOOP = """
         import asyncio
@@ -173,3 +175,10 @@ def test_loops_that_last_too_short(pytester: pytest.Pytester, run_tests: RunTest
             "hint: run all tests that ask for it by pytest-asyncio, as the first one is",
         ]
     )
+
+
+def test_other_kind_of_loop() -> None:
+    """A test that runs in no loop of asyncio, such as one in trio, is told how to get one."""
+    entering = started(FastAPI()).__aenter__()
+    with pytest.raises(pytest.fail.Exception, match=r"(?s)another kind of event loop.*in conftest\.py"):
+        entering.send(None)

@@ -209,6 +209,21 @@ def test_misspelt_option(pytester: pytest.Pytester, run_tests: RunTests, option:
     result.stderr.fnmatch_lines(f"ERROR: tenure_app = '{option}' names no app: *`package.module:app`")
 
 
+def test_missing_client_library(pytester: pytest.Pytester, run_tests: RunTests) -> None:
+    """Where nothing is installed that sends requests, the fixture says what to install."""
+    pytester.makeconftest("""
+        import sys
+
+        sys.modules["httpx"] = sys.modules["httpx2"] = None
+    """)
+    pytester.makepyfile("def test_it(tenure_client): ...")
+    result = run_tests()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*error?missing-extra?: a client * needs httpx*", '*hint: pip install "tenure?httpx?"']
+    )
+
+
 def test_nothing_is_loaded(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """A project that does not use tenure loads no FastAPI for its plugin; its failures stay as they are."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others may load it

@@ -165,7 +165,7 @@ def _client_library() -> Any:  # noqa: ANN401 (one of two modules that are alike
         except ModuleNotFoundError:
             continue
     msg = "a client that sends requests to the app needs httpx, which is not installed"
-    raise MissingExtra(msg, hint="pip install httpx")
+    raise MissingExtra(msg, hint='pip install "tenure[httpx]"')
 
 
 def _failure(error: NotStarted | OtherLoop) -> BaseException:
