@@ -13,7 +13,6 @@ from tenure.belonging import NOT_STARTED_HINT, STATE, running_app
 from tenure.errors import DeclarationError, NotStarted
 from tenure.factories import kind_of, opener
 from tenure.fastapi.overrides import refuse_values
-from tenure.threads import in_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from tenure.fastapi.application import Application
     from tenure.fastapi.plan import Plan
     from tenure.fastapi.starting import Start
-    from tenure.ops.telemetry import Telemetry
     from tenure.resources import Resource
 
 T = TypeVar("T")
@@ -195,7 +193,7 @@ async def _run(app: FastAPI, composed: Composed) -> AsyncGenerator[State]:
         start=composed.start,
         wait=composed.wait,
     )
-    await _observed(application)
+    _observe(application)
     async with application.run():
         if mine is None:
             async with application.drain.served():
@@ -212,19 +210,13 @@ def _application() -> type[Application]:
     return Application
 
 
-async def _observed(application: Application) -> None:
-    """Let OpenTelemetry be told of an app, where its API is installed; that is looked for outside of the event loop."""
-    telemetry = await in_worker(_telemetry)
-    if telemetry is not None:
-        application.observers.add(telemetry(application))
-
-
-def _telemetry() -> type[Telemetry] | None:
+def _observe(application: Application) -> None:
+    """Let OpenTelemetry be told of an app, where its API is installed; FastAPI has imported it, where that has one."""
     try:
         from tenure.ops.telemetry import Telemetry  # noqa: PLC0415 (as above)
     except ImportError:
-        return None
-    return Telemetry
+        return
+    application.observers.add(Telemetry(application))
 
 
 @asynccontextmanager
@@ -243,7 +235,7 @@ async def running(app: FastAPI | None = None, *, also: Sequence[Resource[Any]] =
     """
     if app is None:
         application = _application()(Composed(also=also).plan(None))
-        await _observed(application)
+        _observe(application)
         async with application.run():
             yield Scope(application)
         return
