@@ -27,7 +27,7 @@ run: .venv/run.stamp ## Run examples/roster on 127.0.0.1:8000 (HOST=, PORT=, WOR
 	@exec $(VENV) uvicorn roster.main:app --host $(HOST) --port $(PORT) $(if $(filter-out 1,$(WORKERS)),--workers $(WORKERS))
 
 .PHONY: test
-test: .venv/dev.stamp ## Run the tests but for `make faults`, the documentation's examples too, in ten minutes (ARGS=, JOBS=)
+test: .venv/dev.stamp .venv/chromium.stamp ## Run the tests but for `make faults`, the documentation's examples too, in ten minutes (ARGS=, JOBS=)
 	@$(VENV) coverage erase
 	@$(VENV) coverage run -m pytest --numprocesses $(JOBS) --dist loadfile $(if $(ARGS),$(ARGS),--ignore tests/faults)
 	@$(VENV) coverage combine --quiet
@@ -88,6 +88,10 @@ soak: .venv/dev.stamp ## Break things under roster for ten minutes, and write wh
 compare: .venv/dev.stamp ## Break the same things under two other ways to write an app, and write docs/reliability.md (ARGS="--only silence")
 	@$(VENV) reliability compare $(ARGS)
 
+.PHONY: screenshots
+screenshots: .venv/dev.stamp .venv/chromium.stamp ## Take the pictures of the page /ops for the documentation anew, of roster as it runs
+	@$(VENV) scripts.screenshots
+
 .PHONY: pins
 pins: .venv/dev.stamp ## Pin the newest versions of what pyproject.toml asks for
 	@scripts/pins
@@ -100,6 +104,10 @@ pins: .venv/dev.stamp ## Pin the newest versions of what pyproject.toml asks for
 .venv/run.stamp: requirements/run.txt $(PINS)
 	@scripts/environment run
 	@touch $@
+
+# For the tests of the page.
+.venv/chromium.stamp: scripts/chromium .venv/dev.stamp
+	@scripts/chromium > $@
 
 .venv-bench/bench.stamp: requirements/bench.txt $(PINS)
 	@scripts/environment bench

@@ -1,4 +1,4 @@
-"""The page `/ops`: one document that has in it all that it needs, and a policy by which a browser lets nothing else run."""
+"""The page `/ops`: one document with all in it that it needs, and a policy by which a browser lets nothing else run."""
 
 from __future__ import annotations
 

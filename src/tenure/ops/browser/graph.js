@@ -4,9 +4,15 @@ const graph = { signature: "", layout: null, elements: new Map(), edges: [], ite
 const measuring = document.createElement("canvas").getContext("2d");
 const STATE_ROOM = { true: "per request", false: "degraded" };
 
+const widths = new Map();
+
 function measured(text, font) {
-  measuring.font = `${font} system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif`;
-  return measuring.measureText(text).width;
+  const key = `${font} ${text}`;
+  if (!widths.has(key)) {
+    measuring.font = `${font} system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif`;
+    widths.set(key, measuring.measureText(text).width);
+  }
+  return widths.get(key);
 }
 
 const NAME_FONT = "600 13px";
@@ -58,14 +64,13 @@ function stripe(stripes, item) {
 
 function labelOf(item, shape) {
   if (item.group) return `${nameOf(item)}, ${several(item.group.members.length, "resource")}, ${itemState(item)}, opens`;
-  const names = (ids) => ids.map((id) => shape.items.find((other) => other.id === id)?.node?.name ?? id).join(", ");
-  const needs = names(shape.edges.filter((edge) => edge.from === item.id).map((edge) => edge.to));
-  const users = names(shape.edges.filter((edge) => edge.to === item.id).map((edge) => edge.from));
+  const names = (here, there) => shape.edges.filter((edge) => edge[here] === item.id).map((edge) => nameOf(graph.items.get(edge[there]))).join(", ");
+  const [needs, users] = [names("from", "to"), names("to", "from")];
   const health = item.node.health ? `, health ${item.node.health}` : "";
   return [
     `${plain(item.node.name)}, ${kindText(item.node) || "plain dependency"}, ${itemState(item)}${health}`,
-    needs && `needs ${plain(needs)}`,
-    users && `needed by ${plain(users)}`,
+    needs && `needs ${needs}`,
+    users && `needed by ${users}`,
   ].filter(Boolean).join("; ");
 }
 

@@ -58,7 +58,7 @@ function placed(layers) {
 function drawPart({ items, edges }, sizes, aspect) {
   const ids = items.map(({ id }) => id);
   const links = withoutCircles(ids, edges);
-  const most = Math.max(10, Math.ceil(Math.sqrt((ids.length * 200) / (NODE_HIGH + ROW) / aspect)));
+  const most = Math.max(8, Math.ceil(0.65 * Math.sqrt((ids.length * 200) / (NODE_HIGH + ROW) / aspect))); // edges that pass by take room too;
   const { layers, chains } = vertices(ids, links, layered(ids, links, most));
   ordered(layers);
   layers.flat().forEach((vertex) => Object.assign(vertex, vertex.id === null ? { wide: 0, high: 0 } : { wide: sizes.get(vertex.id), high: NODE_HIGH }));

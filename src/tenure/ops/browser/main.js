@@ -73,7 +73,7 @@ function workerTabs() {
   tabs.sort((a, b) => a.key.localeCompare(b.key, "en", { numeric: true }));
   if (tabs.length === 1 && ui.worker === ALL) return [{ ...tabs[0], key: ALL }];
   const state = worst(workers.map((snapshot) => snapshot.state), APP_STATES) ?? "silent";
-  const all = { key: ALL, name: "All workers", state, facts: `${workers.length} merged: the worst state, sums` };
+  const all = { key: ALL, name: "All workers", state, facts: "the worst state wins, pools add up" };
   if (ui.worker !== ALL && !tabs.some(({ key }) => key === ui.worker)) tabs.push({ key: ui.worker, name: `Worker ${ui.worker}`, state: "stopped", facts: "is gone" });
   return [all, ...tabs];
 }

@@ -55,12 +55,13 @@ function updatePool(card, node, ui) {
 }
 
 function updateCounter(card, node, ui) {
-  const [value, name, facts] = card.children;
+  const [value, speed, name, facts] = card.children;
   say(value, whole.format(node.count));
   say(name, plain(node.name));
   const rising = rate(ui.worker, node.id);
   const shared = SHARED.has(node.scope) ? `${node.scope}: one for all workers` : `${node.scope}: ${node.each.length > 1 ? "the workers' sum" : "this worker's own"}`;
-  say(facts, rising === null ? shared : `${shared} · ${rising >= 9.95 ? whole.format(Math.round(rising)) : rising.toFixed(1)}/s`);
+  say(facts, shared);
+  say(speed, rising ? `+${rising >= 9.95 ? whole.format(Math.round(rising)) : rising.toFixed(1)} a second` : "");
   set(card, { "data-scope": node.scope ?? "none" });
 }
 
@@ -69,7 +70,7 @@ function renderPools(model, ui) {
   const pools = nodes.filter((node) => node.pool);
   const counters = nodes.filter((node) => node.count !== null);
   reconcile($("pools"), pools, ({ id }) => id, makePool, (card, node) => updatePool(card, node, ui));
-  reconcile($("counters"), counters, ({ id }) => id, () => el("div", { class: "counter card" }, el("b"), el("span"), el("small")), (card, node) => updateCounter(card, node, ui));
+  reconcile($("counters"), counters, ({ id }) => id, () => el("div", { class: "counter card" }, el("b"), el("i"), el("span"), el("small")), (card, node) => updateCounter(card, node, ui));
   show($("no-pools"), pools.length === 0);
   show($("pools-key"), pools.length > 0);
   show($("counters-title"), counters.length > 0);

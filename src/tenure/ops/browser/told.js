@@ -20,8 +20,15 @@ function address(name) {
 
 function whyRefused(status) {
   if (status === 401 || status === 403) return `The guard refuses this page (${status})`;
-  if (status === 503) return "The app does not run, or not yet (503)";
   return `The worker answers ${status}`;
+}
+
+// Where no app runs that could tell of itself, its start may still be told: it has failed, or has only begun.
+async function whyNotRunning() {
+  const response = await fetch(address("startup.json"), { cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE) });
+  const events = response.ok ? (await response.json()).events : [];
+  const failed = events.filter(({ outcome }) => outcome === "failed").map(({ resource }) => plain(resource));
+  return failed.length ? `The app did not start: ${failed.join(", ")} failed; its log says why` : "The app does not run, or not yet (503)";
 }
 
 async function ask() {
@@ -30,7 +37,7 @@ async function ask() {
     credentials: "same-origin",
     signal: AbortSignal.timeout(PATIENCE),
   });
-  if (!response.ok) throw new Error(whyRefused(response.status));
+  if (!response.ok) throw new Error(response.status === 503 ? await whyNotRunning() : whyRefused(response.status));
   const text = await response.text();
   const answer = JSON.parse(text);
   if (answer.schemaVersion !== 1) throw new Error(`The app speaks another version (${answer.schemaVersion}) than this page`);
