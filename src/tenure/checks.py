@@ -58,7 +58,7 @@ class Check:
         is_built_in: Whether it came with the resource; another of its name takes its place.
 
     Raises:
-        DeclarationError: A time is not above 0, or the tags are no words.
+        DeclarationError: It has no name, a time is not above 0, or the tags are no words.
     """
 
     name: str
@@ -71,6 +71,9 @@ class Check:
     is_built_in: bool = False
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name):
+            msg = f"a health check has name={self.name!r}"
+            raise DeclarationError(msg, hint="give it a word, or nothing: then it has its resource's name")
         if not (self.timeout > 0 and self.every > 0):
             msg = f"the health check `{self.name}` has timeout={self.timeout} and every={self.every}"
             raise DeclarationError(msg, hint="both are seconds above 0")

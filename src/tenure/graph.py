@@ -105,7 +105,6 @@ class Node:
         return "function" if need is not None and need.scope == "function" else "request"
 
 
-
 def ids(nodes: Iterable[Node]) -> dict[Node, str]:
     """Tell nodes apart: by their names, and those that share one by where they are written as well."""
     named = list(nodes)
@@ -233,17 +232,21 @@ class Graph:
                 )
 
     def _duplicate_checks(self) -> Iterator[DuplicateName]:
-        by_name: dict[str, list[Step]] = {}
-        for node in self.nodes:
-            if node.resource is None:
-                continue
-            for check in node.resource.checks:
-                by_name.setdefault(check.name, []).append(Step(node.name, node.resource.scope, check.location))
-        for name, steps in by_name.items():
-            if len(steps) > 1:
+        by_name: dict[str, list[tuple[Resource[Any], Step]]] = {}
+        for resource in [node.resource for node in self.nodes if node.resource is not None]:
+            for check in resource.checks:
+                place = resource.location if check.is_built_in else check.location
+                by_name.setdefault(check.name, []).append((resource, Step(resource.name, resource.scope, place)))
+        for name, found in by_name.items():
+            owners = dict.fromkeys(resource for resource, _ in found)
+            given = {owner.explicit_name for owner in owners}
+            is_told = (
+                len(owners) == len(found) and len(given) == 1 and None not in given
+            )  # it is theirs that is not one
+            if len(found) > 1 and not is_told:
                 yield DuplicateName(
-                    f"{len(steps)} health checks are named `{name}`",
-                    path=[line for step in steps for line in drawn([step])],
+                    f"{len(found)} health checks are named `{name}`",
+                    path=[line for _, step in found for line in drawn([step])],
                     hint='give each a name of its own, `@pool.health(name="…")`',
                 )
 

@@ -62,6 +62,11 @@ def broken() -> None:
     raise LookupError(msg)
 
 
+def impatient() -> None:
+    """Raise what says nothing."""
+    raise TimeoutError
+
+
 # --- the declaration --------------------------------------------------------------------------------------------------
 
 
@@ -73,7 +78,9 @@ def broken() -> None:
         (lambda: True, "pass", None),
         (lambda: False, "fail", "it said no"),
         (broken, "fail", "LookupError: no such table"),
+        (impatient, "fail", "TimeoutError"),
         (lambda: Degraded("replica lags 30 s"), "warn", "replica lags 30 s"),
+        (lambda: Degraded(7), "warn", "7"),  # type: ignore[arg-type] # what a program may do all the same
         (lambda: "yes", "fail", "it gave str, which says neither yes nor no"),
     ],
 )
@@ -227,6 +234,7 @@ async def test_a_handle_of_shared_state_can_be_checked() -> None:
     [
         (lambda resource: resource.health(timeout=0)(broken_check), "timeout=0"),
         (lambda resource: resource.health(every=-1)(broken_check), "every=-1"),
+        (lambda resource: resource.health(name="")(broken_check), "name=''"),
         (lambda resource: resource.health(tags="db")(broken_check), "tags='db'"),
         (lambda resource: resource.health(tags=("",))(broken_check), r"tags=\(''"),
         (lambda resource: resource.health(lambda: None), "takes 0 arguments"),
@@ -280,6 +288,14 @@ async def test_two_checks_of_one_name_are_refused_at_the_start() -> None:
         f"one  app  tests/ops/test_health.py:{line}",
         f"other  app  tests/ops/test_health.py:{line}",
     )
+
+
+async def test_two_resources_of_one_name_are_one_mistake() -> None:
+    """That their checks have one name too is not told a second time."""
+    with pytest.raises(PlanError) as raised:
+        async with running(app_of(pool("postgresql://one"), pool("postgresql://other"))):
+            pytest.fail("it started")
+    assert [finding.message for finding in raised.value.findings] == ["2 resources are named `pool`"]
 
 
 # --- running ----------------------------------------------------------------------------------------------------------

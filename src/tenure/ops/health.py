@@ -219,7 +219,7 @@ class Checks:
 
 def _judged(given: object) -> tuple[Status, str]:
     if isinstance(given, Degraded):
-        return "warn", given.reason
+        return "warn", str(given.reason)
     if given is None or given is True:
         return "pass", ""
     if given is False:
