@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, HTTPException
 
 from tenure import Resource, lifespan, running, scoped
 from tenure.ops import Degraded, ops_router
@@ -313,3 +313,18 @@ async def test_a_mounted_app_tells_of_the_app_that_it_is_mounted_in() -> None:
             switch.says = False
             await answer_of(client, "/inner/readyz", lambda answer: answer.status_code == 503)
             assert (await client.get("/inner/livez")).status_code == 200
+
+
+async def test_an_app_that_asks_everyone_who_they_are_has_its_probes_in_a_mounted_app() -> None:
+    """What the app itself depends on stands before its probes too; a mounted app has none of it."""
+
+    def refuse() -> None:
+        raise HTTPException(401)
+
+    probes, app = FastAPI(), FastAPI(lifespan=lifespan, dependencies=[Depends(refuse)])
+    probes.include_router(ops_router())
+    app.include_router(ops_router())
+    app.mount("/internal", probes)
+    async with served(app) as client:
+        assert (await client.get("/readyz")).status_code == 401
+        assert (await client.get("/internal/readyz")).status_code == 200
