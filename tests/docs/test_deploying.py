@@ -7,11 +7,16 @@ import fnmatch
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+
+if TYPE_CHECKING:
+    import httpx
 
 ROOT = Path(__file__).parents[2]
 ROSTER = ROOT / "examples" / "roster"
@@ -141,6 +146,16 @@ def test_image_runs_as_a_user() -> None:
     assert health[:2] == ["tenure", "health"]
     assert health[2] == f"http://127.0.0.1:{command[command.index('--port') + 1]}{READY}"
     assert all(json.dumps(words) in GUIDE for words in (health, command))
+
+
+def test_health_check(roster: httpx.Client) -> None:
+    """The command by which Docker asks how the container is, says that a roster which serves is well."""
+    program, *arguments = json.loads(said("HEALTHCHECK")[0].partition("CMD ")[2])
+    roster.get("/stats").raise_for_status()  # it has started
+    arguments[1] = arguments[1].replace("http://127.0.0.1:8000", str(roster.base_url).rstrip("/"))
+    command = [Path(sys.executable).parent / program, *arguments]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert asked.returncode == 0, asked.stderr
 
 
 def test_packages_are_pinned() -> None:

@@ -10,6 +10,7 @@ from roster.model import embeddings
 from roster.routers import stats, users
 from roster.startup import PlainStartFailure
 from tenure import lifespan
+from tenure.ops import ops_router
 
 logs.configure()
 
@@ -19,3 +20,4 @@ app.add_middleware(PlainStartFailure)
 problems.install(app)
 app.include_router(stats.router)  # first, for routes are tried in order, and this one is asked for most
 app.include_router(users.router)
+app.include_router(ops_router())
