@@ -66,14 +66,11 @@ def page_of(browser: Browser, url: str, size: tuple[int, int], *, dark: bool = F
 def take(browser: Browser, url: str) -> None:
     """Take all of them."""
     dark = page_of(browser, f"{url}/ops", WIDE, dark=True)
-    pools = page_of(browser, f"{url}/ops#view=pools", WIDE)
     dark.locator("#nodes [data-id=users]").click()
     page_of(browser, f"{url}/ops", WIDE).screenshot(path=IMAGES / "ops-graph.png")
     page_of(browser, f"{url}/ops#view=startup", WIDE).screenshot(path=IMAGES / "ops-timeline.png")
     page_of(browser, f"{url}/ops", NARROW).screenshot(path=IMAGES / "ops-narrow.png")
-    pools.wait_for_timeout(SHOWN)
-    pools.screenshot(path=IMAGES / "ops-pools.png")
-    dark.mouse.move(0, 0)
+    dark.wait_for_timeout(SHOWN)
     dark.screenshot(path=IMAGES / "ops-dark.png")
 
 

@@ -39,7 +39,8 @@ function makePool({ id }) {
 function workerFigures(row, { worker, node }) {
   const [name, rest] = row.children;
   say(name, `worker ${worker}`);
-  say(rest, COLUMNS.slice(0, 4).map(([label, of]) => `${whole.format(of(node.pool))} ${label}`).join(", "));
+  const [used, idle, waiting, size] = COLUMNS.map(([, of]) => whole.format(of(node.pool)));
+  say(rest, `${used} in use, ${idle} idle, ${waiting} waiting, of ${size}`);
 }
 
 function updatePool(card, node, ui) {
