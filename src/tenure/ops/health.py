@@ -84,8 +84,6 @@ class Running:
     async def _once(self) -> None:
         began = self._loop.time()
         status, output = await self._verdict()
-        if self._tenant.state in {"closing", "closed"}:
-            return
         ended = self._loop.time()
         self.result = Result(status, output, ended, datetime.now(UTC), ended - began)
         self._log(self.result)
