@@ -47,6 +47,7 @@ const reconciled = new WeakMap();
 // Make the children of `parent` those of `items`, known by their keys: what was there stays, and is only updated.
 function reconcile(parent, items, keyOf, make, update = () => {}) {
   const before = reconciled.get(parent) ?? new Map();
+  const active = parent.contains(document.activeElement) ? document.activeElement : null;
   const after = new Map();
   for (const item of items) after.set(keyOf(item), null);
   for (const [key, element] of before) if (!after.has(key)) element.remove();
@@ -60,6 +61,7 @@ function reconcile(parent, items, keyOf, make, update = () => {}) {
     else parent.insertBefore(element, next);
   }
   reconciled.set(parent, after);
+  if (active !== null && active !== document.activeElement && active.isConnected) active.focus({ preventScroll: true }); // it was moved
   return after;
 }
 

@@ -18,6 +18,8 @@ function address(name) {
   return `${BASE}/${name}${location.search}`;
 }
 
+class Refusal extends Error {} // an answer, but none that can be shown; its message is
+
 function whyRefused(status) {
   if (status === 401 || status === 403) return `The guard refuses this page (${status})`;
   return `The worker answers ${status}`;
@@ -37,10 +39,10 @@ async function ask() {
     credentials: "same-origin",
     signal: AbortSignal.timeout(PATIENCE),
   });
-  if (!response.ok) throw new Error(response.status === 503 ? await whyNotRunning() : whyRefused(response.status));
+  if (!response.ok) throw new Refusal(response.status === 503 ? await whyNotRunning() : whyRefused(response.status));
   const text = await response.text();
   const answer = JSON.parse(text);
-  if (answer.schemaVersion !== 1) throw new Error(`The app speaks another version (${answer.schemaVersion}) than this page`);
+  if (answer.schemaVersion !== 1) throw new Refusal(`The app speaks another version (${answer.schemaVersion}) than this page`);
   return { text, answer };
 }
 
@@ -52,8 +54,7 @@ async function poll(changed) {
     Object.assign(told, { text, answer, at: Date.now(), trouble: "", since: 0 });
     remember(answer, told.at);
   } catch (error) {
-    const known = error instanceof Error && /^The /.test(error.message);
-    told.trouble = known ? error.message : "No worker answers";
+    told.trouble = error instanceof Refusal ? error.message : "No worker answers";
     told.since ||= Date.now();
   }
   try {
