@@ -54,7 +54,7 @@ class Watch:
         self.drawn: Drawn | None = None
         self.seconds = 0.0
         self._progress = progress
-        self._bar = progress.add_task("", pending="")
+        self._bar = progress.add_task("", total=None, pending="")
         self._began = perf_counter()
 
     def begin(self, what: What, name: str, scope: str) -> End:
@@ -91,7 +91,8 @@ class Watch:
         tenants = self.application.lifetime.tenants.values() if self.application is not None else ()
         pending = [tenant.node.name for tenant in tenants if tenant.state == "starting"]
         ready = sum(tenant.state == "ready" for tenant in tenants)
-        self._progress.update(self._bar, total=len(tenants), completed=ready, pending=", ".join(pending))
+        names = ", ".join(pending)
+        self._progress.update(self._bar, total=len(tenants) or None, completed=ready, pending=names, refresh=True)
 
 
 @dataclass

@@ -69,9 +69,9 @@ def by_resource(app: Snapshot) -> list[Tree]:
     needing = {edge.source for edge in app.edges}
     for node in app.nodes:
         if node.id not in needing:
-            root = Tree("", hide_root=True, guide_style="dim")
-            branches.add(root, node.id, ends)
-            trees += root.children
+            above = Tree("", guide_style="dim")
+            branches.add(above, node.id, ends)
+            trees += above.children
     return trees
 
 
