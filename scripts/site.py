@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 LINK = re.compile(r"\[(?P<text>[^]]+)\]\((?P<target>\.\./[^)\s]+)\)")
+FENCE = re.compile(r"^```(\w+) .*$", re.MULTILINE)
 CODE = re.compile(r"(?<=<code>)[^<]*(?=</code>)")
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
-    """Name the file of the repository that a link leads to, where that is no page of the site."""
+    """
+    Name the file of the repository that a link leads to, where that is no page of the site.
+
+    And leave of what stands behind a fence the language alone: our tests read the rest.
+    """
     documents = Path(config.docs_dir)
     folder = documents / Path(page.file.src_uri).parent
 
@@ -27,7 +32,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: objec
         path = f"`{target.relative_to(documents.parent)}`"
         return path if link["text"].strip("`") in path else f"{link['text']} ({path})"
 
-    return LINK.sub(plain, markdown)
+    return LINK.sub(plain, FENCE.sub(r"```\1", markdown))
 
 
 def on_page_content(html: str, **_: object) -> str:

@@ -64,6 +64,12 @@ def test_each_page_is_there(site: Path) -> None:
     assert wanted <= {path.relative_to(site) for path in site.rglob("*.html")}
 
 
+def test_code_is_code(site: Path) -> None:
+    """Each block of code has been taken for one, however GitHub's Markdown may write it."""
+    for path in site.rglob("*.html"):
+        assert "```" not in path.read_text(), path
+
+
 def test_no_other_host_is_asked(site: Path) -> None:
     """No page, style sheet or start-up script of the site loads anything from another host, be it a font."""
     for path in site.rglob("*.html"):
