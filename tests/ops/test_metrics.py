@@ -225,6 +225,13 @@ def test_a_worker_that_is_stopped_costs_a_moment_and_is_told_as_down(url: str) -
 # --- in this process --------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an app of this process be the only worker of its machine, whatever runs beside the tests."""
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
 @scoped("app")
 async def greeting() -> str:
     """Give something to tell of."""
@@ -351,6 +358,7 @@ async def test_health_is_a_metric() -> None:
     assert (health.labels["resource"], health.value) == ("cache", 0)
     assert count.labels["check"] == health.labels["check"]
     assert count.value >= 1
+    assert any(is_ready(sample, "cache") for sample in told["tenure_resource_state"])  # which health says more of
 
 
 async def refuse(token: str = Query("")) -> None:

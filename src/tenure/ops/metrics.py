@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
+from functools import cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -56,14 +56,14 @@ class Metrics:
         self._operations = operations
         self._observers = application.observers
         self._registry = registry = CollectorRegistry()
-        self._waits = Histogram(
+        waits = Histogram(
             "db_client_connection_wait_time_seconds",
             "The time it took to obtain an open connection from the pool.",
             [POOL],
             registry=registry,
             buckets=SHORT,
         )
-        self._uses = Histogram(
+        uses = Histogram(
             "db_client_connection_use_time_seconds",
             "The time between borrowing a connection and returning it to the pool.",
             [POOL],
@@ -80,6 +80,7 @@ class Metrics:
             registry=registry,
             buckets=LONG,
         )
+        self._waits_of, self._uses_of = cache(waits.labels), cache(uses.labels)
         application.observers.add(self)
         operations.workers.learn(QUESTION, self._told)
 
@@ -98,13 +99,13 @@ class Metrics:
     def waited(self, pool: str, seconds: float, error: BaseException | None) -> None:
         """Measure a wait."""
         if error is None:
-            self._waits.labels(pool).observe(seconds)
+            self._waits_of(pool).observe(seconds)
         elif isinstance(error, PoolExhausted):
             self._timeouts.labels(pool).inc()
 
     def used(self, pool: str, seconds: float) -> None:
         """Measure a use."""
-        self._uses.labels(pool).observe(seconds)
+        self._uses_of(pool).observe(seconds)
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """Give what all workers tell, in the format that is accepted best, and its media type."""
