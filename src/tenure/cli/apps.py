@@ -17,18 +17,22 @@ from fastapi_cli.discover import ModuleData, get_app_name, get_default_path, get
 from fastapi_cli.exceptions import FastAPICLIException
 
 from tenure.calls import place
-from tenure.errors import TenureError
+from tenure.cli.exits import Exit
+from tenure.cli.lines import refuse
+from tenure.cli.terminal import coloured, notices
+from tenure.errors import MissingExtra, NotStarted, TenureError
 from tenure.fastapi.sources import is_own
+from tenure.lifespan import planned
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from fastapi import FastAPI
 
+    from tenure.fastapi.plan import Plan
+
 MOST_FRAMES = 5
 """How many of the user's own frames are shown of an import that failed."""
-
-WITHOUT_LIFESPAN = "the app does not have tenure's lifespan: write `FastAPI(lifespan=lifespan)`"
 
 
 class NoApp(Exception):
@@ -51,14 +55,32 @@ class Named:
     name: str | None = None
 
 
-def imported(named: Named) -> FastAPI:
+def app_and_plan(named: Named) -> tuple[FastAPI, Plan]:
     """
-    Find and import an app; what its modules print goes to standard error.
+    Find and import an app, and find what it would start.
 
     Raises:
-        NoApp: It was named in no way that leads to one, or its module cannot be imported.
-        TenureError: Its module declares what cannot be.
+        NoApp: It was named in no way that leads to one, its module cannot be imported, or it is without tenure.
+        TenureError: Something is declared that cannot be.
     """
+    app = _imported(named)
+    try:
+        return app, planned(app)
+    except NotStarted:
+        msg = "the app does not have tenure's lifespan: write `FastAPI(lifespan=lifespan)`"
+        raise NoApp(msg) from None
+
+
+def told(error: NoApp | TenureError) -> Exit:
+    """Say why there is nothing to be shown of an app, and give the exit code for that."""
+    if isinstance(error, NoApp):
+        refuse(str(error))
+        return Exit.USAGE
+    notices().print(coloured(str(error).strip()))
+    return Exit.USAGE if isinstance(error, MissingExtra) else Exit.FINDINGS
+
+
+def _imported(named: Named) -> FastAPI:
     where, name = _place(named)
     sys.path.insert(0, str(where.extra_sys_path))
     module = _module(where.module_import_str)
@@ -134,6 +156,7 @@ def _configured() -> str | None:
 
 
 def _module(name: str) -> ModuleType:
+    """Import a module; what it prints goes to standard error."""
     try:
         with redirect_stdout(sys.stderr):
             return import_module(name)

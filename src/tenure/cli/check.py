@@ -6,13 +6,12 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tenure.cli.apps import WITHOUT_LIFESPAN, Named, NoApp, frames_of, imported
+from tenure.cli.apps import Named, NoApp, app_and_plan, frames_of, told
 from tenure.cli.exits import Exit
-from tenure.cli.lines import notice, refuse, tell_document
+from tenure.cli.lines import tell_document
 from tenure.cli.terminal import coloured, output
-from tenure.errors import MissingExtra, NotStarted, PlanError, TenureError
+from tenure.errors import MissingExtra, PlanError, TenureError
 from tenure.fastapi.advice import Advice, advice
-from tenure.lifespan import planned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,12 +60,8 @@ def check(named: Named, *, strict: bool, as_json: bool) -> Exit:
     """Import an app, find and check what it would start, and say what was found."""
     try:
         report = _report(named)
-    except NoApp as error:
-        refuse(str(error))
-        return Exit.USAGE
-    except MissingExtra as error:
-        notice([str(error)])
-        return Exit.USAGE
+    except (NoApp, MissingExtra) as error:
+        return told(error)
     if as_json:
         tell_document(report.document())
     else:
@@ -77,10 +72,7 @@ def check(named: Named, *, strict: bool, as_json: bool) -> Exit:
 def _report(named: Named) -> Report:
     before = set(sys.modules)
     try:
-        app = imported(named)
-        plan = planned(app)
-    except NotStarted:
-        raise NoApp(WITHOUT_LIFESPAN) from None
+        app, plan = app_and_plan(named)
     except MissingExtra:
         raise
     except TenureError as error:  # what cannot be declared is found where it is imported

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from tenure.cli.apps import WITHOUT_LIFESPAN, Named, NoApp, imported
+from tenure.cli.apps import Named, NoApp, app_and_plan, told
 from tenure.cli.exits import Exit
 from tenure.cli.lines import notice, refuse, tell
-from tenure.cli.terminal import coloured, notices, output
+from tenure.cli.terminal import output
 from tenure.cli.tree import by_resource, by_route
-from tenure.errors import MissingExtra, NotStarted, TenureError
-from tenure.lifespan import planned
+from tenure.errors import TenureError
 from tenure.ops import formats
 from tenure.ops.part import near, own
 from tenure.ops.snapshot import planned_snapshot
@@ -25,17 +24,14 @@ By = Literal["route", "resource"]
 def graph(named: Named, form: Format, by: By, focus: str | None, depth: int, *, whole: bool) -> Exit:  # noqa: PLR0913
     """Import an app, and draw what it would start and what its requests need; nothing is checked or connected."""
     try:
-        app = planned_snapshot(planned(imported(named)))
+        _, plan = app_and_plan(named)
+        app = planned_snapshot(plan)
         shown = near(app, focus, depth) if focus is not None else app
-    except (NoApp, LookupError) as error:
-        refuse(str(error.args[0]))
+    except (NoApp, TenureError) as error:
+        return told(error)
+    except LookupError as error:
+        refuse(str(error))
         return Exit.USAGE
-    except NotStarted:
-        refuse(WITHOUT_LIFESPAN)
-        return Exit.USAGE
-    except TenureError as error:
-        notices().print(coloured(str(error)))
-        return Exit.USAGE if isinstance(error, MissingExtra) else Exit.FINDINGS
     if form == "json":
         tell([shown.model_dump_json(indent=2)])
         return Exit.FINE

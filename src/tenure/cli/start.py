@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tenure.belonging import starting_app
-from tenure.cli.apps import WITHOUT_LIFESPAN, Named, NoApp, frames_of, imported
+from tenure.cli.apps import Named, NoApp, app_and_plan, frames_of, told
 from tenure.cli.exits import Exit
-from tenure.cli.lines import refuse, tell_document
+from tenure.cli.lines import tell_document
 from tenure.cli.terminal import coloured, notices, output
 from tenure.cli.timeline import Timeline
-from tenure.errors import MissingExtra, NotStarted, TenureError
-from tenure.lifespan import planned, running
+from tenure.errors import TenureError
+from tenure.lifespan import running
 from tenure.observers import watched_by
 from tenure.ops.snapshot import Drawn, snapshot
 
@@ -116,17 +116,9 @@ class Run:
 def start(named: Named, timeout: float | None, *, as_json: bool) -> Exit:
     """Start an app's resources, say how that went, close them, and say how that went."""
     try:
-        app = imported(named)
-        planned(app)
-    except NoApp as error:
-        refuse(str(error))
-        return Exit.USAGE
-    except NotStarted:
-        refuse(WITHOUT_LIFESPAN)
-        return Exit.USAGE
-    except TenureError as error:
-        notices().print(coloured(str(error)))
-        return Exit.USAGE if isinstance(error, MissingExtra) else Exit.FINDINGS
+        app, _ = app_and_plan(named)
+    except (NoApp, TenureError) as error:
+        return told(error)
     run = _run(app, timeout)
     _tell(app, run, as_json=as_json)
     return run.exit
@@ -174,8 +166,8 @@ class _Pending(TextColumn):
 def _tell(app: FastAPI, run: Run, *, as_json: bool) -> None:
     timeline = run.watch.timeline()
     if as_json:
-        told: dict[str, Any] = {"schemaVersion": VERSION, "app": app.title, "outcome": OUTCOMES[run.exit]}
-        tell_document({**told, "error": run.error, "closeSeconds": run.close_seconds, **_document(timeline)})
+        whole: dict[str, Any] = {"schemaVersion": VERSION, "app": app.title, "outcome": OUTCOMES[run.exit]}
+        tell_document({**whole, "error": run.error, "closeSeconds": run.close_seconds, **_document(timeline)})
         return
     if timeline is not None:
         console = output()
