@@ -70,12 +70,12 @@ class Observers:
         self.pools = tuple(each for each in self.pools if each is not pool)
 
     def begin(self, what: What, name: str, scope: str) -> End:
-        """Tell each, and give what tells each of the end, the last first."""
+        """Tell each, and give what tells each of the end, the last first and once: what had a good end keeps it."""
         ends = [observer.begin(what, name, scope) for observer in self._all]
 
         def end(error: BaseException | None) -> None:
-            for each in reversed(ends):
-                each(error)
+            while ends:
+                ends.pop()(error)
 
         return end
 
