@@ -12,8 +12,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
-from tenure import Resource, lifespan, running
+from tenure import Resource, lifespan, running, scoped
 from tenure.host.postgres import EmbeddedPostgres
 from tenure.host.valkey import EmbeddedValkey
 from tenure.pools import asyncpg, sqlalchemy, valkey
@@ -170,3 +171,36 @@ async def test_a_wait_for_a_server_that_is_away_is_none_that_ended_well() -> Non
         assert pool.stats.in_use == 0
         for metric in (*TIMES, "db.client.connection.timeouts"):
             assert kept.points(metric) == []
+
+
+async def test_a_connection_that_is_taken_again_was_waited_for_once(dsn: str) -> None:
+    """A sync session keeps its place when it commits half-way: that is one wait and one use."""
+    kept = Kept()
+    database = sqlalchemy.sync_engine(dsn, min_size=0, max_size=SIZE)
+    app = FastAPI(lifespan=lifespan(also=[database.pool]), telemetry=kept.telemetry)
+
+    def work(session: Session) -> None:
+        for _ in range(3):
+            session.execute(text("SELECT 1"))
+            session.commit()
+
+    async with running(app) as scope:
+        await (await scope.get(database.pool)).run(work)
+        assert [point.count for metric in TIMES for point in kept.points(metric)] == [1, 1]
+
+
+async def test_a_pool_that_has_closed_is_told_no_more(dsn: str) -> None:
+    """What it needs closes after it, and sees nothing of it, although the app still closes."""
+    kept, seen = Kept(), list[int]()
+
+    @scoped("app")
+    async def address() -> AsyncIterator[str]:
+        yield dsn
+        seen.append(len(kept.points("db.client.connection.max")))
+        seen.append(len(kept.points("tenure.resource.state")))
+
+    database = asyncpg.pool(address, max_size=SIZE)
+    async with running(FastAPI(lifespan=lifespan(also=[database]), telemetry=kept.telemetry)):
+        assert len(kept.points("db.client.connection.max")) == 1
+    assert seen[0] == 0
+    assert seen[1] > 0
