@@ -19,6 +19,7 @@ from tenure.errors import AlreadyClosed, DeclarationError, StartFailed
 from tenure.fastapi.application import Application
 from tenure.fastapi.binding import Binding
 from tenure.ops import ops_router
+from tenure.ops.operations import Operations, Reading
 from tenure.refusals import NeverStarted, Refusal, StillStarting
 
 PROBLEM = "application/problem+json"
@@ -173,6 +174,26 @@ class TestWhileItStarts:
             started.let.set()
             await until_answered(client, "/readyz", 200)
 
+    async def test_what_tells_of_the_app_is_not_waited_for(self) -> None:
+        """What answers probes is nothing as long as it has not started itself."""
+        let = asyncio.Event()
+
+        async def slow() -> Operations:
+            await let.wait()
+            raise LookupError
+
+        app, reader = FastAPI(lifespan=lifespan(start="background", wait=500)), Reading(slow, scope="app")
+
+        @app.get("/")
+        async def index(reader: Annotated[Operations | None, Depends(reader)]) -> bool:
+            return reader is None
+
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
+        ):
+            assert (await client.get("/")).json() is True
+
     async def test_routes_are_bound_once_all_is_ready(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A route that was asked for before is solved as any other afterwards."""
         bound: list[bool] = []
@@ -270,6 +291,26 @@ class TestFailed:
             let.set()
             assert (await request).json() == {"detail": "the service could not start"}
 
+    async def test_what_is_closed_is_not_closed_again(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A close that failed after a start that failed is told with that, and not once more at the end."""
+
+        @scoped("app")
+        async def fails_to_close() -> AsyncIterator[str]:
+            yield "open"
+            raise OSError
+
+        @scoped("app")
+        async def failing(_: Annotated[str, Depends(fails_to_close)]) -> None:
+            raise ConnectionError
+
+        app = FastAPI(lifespan=lifespan(also=[failing], start="background"))
+        async with app.router.lifespan_context(app):
+            async with asyncio.timeout(30):
+                while not caplog.records:
+                    await asyncio.sleep(0)
+        (record,) = caplog.records
+        assert "while closing what had started:" in record.getMessage()
+
     async def test_what_fails_before_resources_start_is_a_failure_too(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -338,20 +379,36 @@ class TestShutdown:
 
     async def test_a_cancelled_server_leaves_nothing_open(self) -> None:
         """Where the lifespan's own task is cancelled, again while it closes, all is closed."""
-        started = Started()
+        opened, closing, let = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        closed: list[bool] = []
+
+        @scoped("app")
+        async def slow_to_close() -> AsyncIterator[str]:
+            yield "open"
+            closing.set()
+            await let.wait()
+            closed.append(True)
+
+        @scoped("app")
+        async def slow_to_start(_: Annotated[str, Depends(slow_to_close)]) -> None:
+            opened.set()
+            await asyncio.Event().wait()
+
+        app = FastAPI(lifespan=lifespan(also=[slow_to_start], start="background"))
 
         async def serve() -> None:
-            async with started.served():
+            async with app.router.lifespan_context(app):
                 await asyncio.Event().wait()
 
         server = asyncio.create_task(serve())
-        await started.until_begun()
+        await opened.wait()
         server.cancel()
-        await asyncio.sleep(0)
+        await closing.wait()
         server.cancel()
+        asyncio.get_running_loop().call_soon(let.set)
         with pytest.raises(asyncio.CancelledError):
             await server
-        assert started.order == ["model begun", "settings closed"]
+        assert closed == [True]
 
 
 class TestOwnLifespan:

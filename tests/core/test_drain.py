@@ -4,8 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from types import FrameType
 from typing import Annotated, Any
 
@@ -19,6 +18,8 @@ from tenure import ShuttingDown, lifespan, running, scoped, shutting_down
 from tenure.errors import DeclarationError
 from tenure.fastapi import draining
 from tenure.ops import ops_router
+from tenure.signals import noticed
+from tests.core.test_shutting_down import handled
 
 Stop = Annotated[ShuttingDown, Depends(shutting_down)]
 
@@ -42,17 +43,6 @@ async def answers(app: FastAPI) -> tuple[int, bool]:
     """Ask whether an app is ready, and whether it has been told of its end."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
         return (await client.get("/readyz")).status_code, (await client.get("/work")).json()
-
-
-@contextmanager
-def handled(signum: int, handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Have a signal handled, as a server has."""
-    before = signal.signal(signum, handler)
-    try:
-        yield
-        assert signal.getsignal(signum) is handler
-    finally:
-        signal.signal(signum, before)
 
 
 class Server:
@@ -235,6 +225,21 @@ class TestEventLoop:
             signal.raise_signal(signal.SIGTERM)
             await told.wait()
             loop.remove_signal_handler(signal.SIGTERM)
+
+        asyncio.run(serve())
+
+    def test_what_it_has_not_read_yet_when_the_app_ends_it_reads(self) -> None:
+        """A signal that comes in the last moment, of whichever kind, is not lost."""
+
+        async def serve() -> None:
+            loop, other = asyncio.get_running_loop(), asyncio.Event()
+            loop.add_signal_handler(signal.SIGTERM, other.set)
+            loop.add_signal_handler(signal.SIGUSR1, other.set)
+            with noticed(lambda _: False, may_hold=True):
+                signal.raise_signal(signal.SIGUSR1)
+            await other.wait()
+            for signum in (signal.SIGTERM, signal.SIGUSR1):
+                loop.remove_signal_handler(signum)
 
         asyncio.run(serve())
 
