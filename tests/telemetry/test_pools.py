@@ -174,15 +174,16 @@ async def test_a_wait_for_a_server_that_is_away_is_none_that_ended_well() -> Non
 
 
 async def test_a_connection_that_is_taken_again_was_waited_for_once(dsn: str) -> None:
-    """A sync session keeps its place when it commits half-way: that is one wait and one use."""
+    """A session whose connection was ended by the server has another, at the same place: one wait and one use."""
     kept = Kept()
     database = sqlalchemy.sync_engine(dsn, min_size=0, max_size=SIZE)
     app = FastAPI(lifespan=lifespan(also=[database.pool]), telemetry=kept.telemetry)
 
     def work(session: Session) -> None:
-        for _ in range(3):
-            session.execute(text("SELECT 1"))
-            session.commit()
+        with pytest.raises(Unreachable):
+            session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        session.rollback()
+        session.execute(text("SELECT 1"))
 
     async with running(app) as scope:
         await (await scope.get(database.pool)).run(work)
