@@ -54,8 +54,10 @@ def shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def serving(folder: Path, *, workers: int = 1, deployment: str = "tests") -> Generator[str]:
-    """Run the app under uvicorn for a block, and give its URL."""
+def serving(
+    folder: Path, *, workers: int = 1, deployment: str = "tests", program: str = "tests.ops.deployed:app", **settings: str
+) -> Generator[str]:
+    """Run an app under uvicorn for a block, and give its URL."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -64,9 +66,9 @@ def serving(folder: Path, *, workers: int = 1, deployment: str = "tests") -> Gen
     with (folder.parent / f"{port}.log").open("wb") as log:
         server = subprocess.Popen(
             # A worker that a test stops is not to be replaced for that.
-            [PROGRAM, "tests.ops.deployed:app", f"--port={port}", f"--workers={workers}", *_PATIENT],
+            [PROGRAM, program, f"--port={port}", f"--workers={workers}", *_PATIENT],
             cwd=PROJECT,
-            env={**inherited, **ours},
+            env={**inherited, **ours, **settings},
             stdout=log,
             stderr=log,
         )
