@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,17 +28,13 @@ from prometheus_client.samples import Sample
 from tenure import Resource, lifespan, scoped
 from tenure.ops import metrics_router, ops_router
 from tests.ops.asking import answer_of, client_of, served
+from tests.ops.test_workers import DEADLINE, STEP, serving
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from prometheus_client.core import Metric
 
-PROGRAM = Path(sys.executable).with_name("uvicorn")
-PROJECT = Path(__file__).parents[2]
-DEADLINE = 50
-"""Seconds that a server may take on a busy machine."""
-STEP = 0.02
 WORKERS = 3
 SCRAPE = 10.0
 """Seconds that Prometheus waits for a scrape unless told otherwise."""
@@ -51,29 +46,10 @@ SCRAPE = 10.0
 @pytest.fixture(scope="module")
 def url(dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run the app in three workers, as in production, and give its URL."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    folder = tmp_path_factory.mktemp("scraped")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FASTAPI_", "TENURE_"))}
-    # A worker that a test stops is not to be replaced for that.
-    options = [f"--port={port}", f"--workers={WORKERS}", "--timeout-worker-healthcheck=120", "--no-access-log"]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [PROGRAM, "tests.ops.scraped:app", *options],
-            cwd=PROJECT,
-            env={**inherited, "XDG_RUNTIME_DIR": str(folder), "TENURE_DEPLOYMENT": "scraped", "DSN": dsn},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        try:
-            server.wait(DEADLINE)
-        finally:
-            server.kill()
+    folder = tmp_path_factory.mktemp("scraped") / "shared"
+    folder.mkdir(mode=0o700)
+    with serving(folder, workers=WORKERS, program="tests.ops.scraped:app", FASTAPI_ENV="production", DSN=dsn) as url:
+        yield url
 
 
 ANYONE = httpx.Client(timeout=SCRAPE, limits=httpx.Limits(max_keepalive_connections=0))

@@ -55,7 +55,12 @@ def shared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def serving(
-    folder: Path, *, workers: int = 1, deployment: str = "tests", program: str = "tests.ops.deployed:app", **settings: str
+    folder: Path,
+    *,
+    workers: int = 1,
+    deployment: str = "tests",
+    program: str = "tests.ops.deployed:app",
+    **settings: str,
 ) -> Generator[str]:
     """Run an app under uvicorn for a block, and give its URL."""
     with socket.socket() as found:

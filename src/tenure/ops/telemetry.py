@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast, get_args
 
 from opentelemetry import context, trace
 from opentelemetry.metrics import Observation
@@ -17,6 +17,7 @@ from opentelemetry.trace import StatusCode
 import tenure
 from tenure.fastapi.telemetry import telemetry_of
 from tenure.graph import ids
+from tenure.lifetimes import State
 from tenure.ops.instruments import POOL, POOL_STATE, instruments_of
 from tenure.pools.errors import PoolExhausted
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 APP, RESOURCE, CHECK, SCOPE, STATE = "tenure.app", "tenure.resource", "tenure.check", "tenure.scope", "tenure.state"
 ERROR = "error.type"
-STATES = ("declared", "starting", "ready", "failed", "closing", "closed")
+STATES: tuple[str, ...] = get_args(State)
 HEALTH = {"pass": 1.0, "warn": 0.5, "fail": 0.0}
 
 
