@@ -22,7 +22,8 @@ help: ## List what can be done
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 20
 
 .PHONY: run
-run: .venv/run.stamp ## Run examples/roster on 127.0.0.1:8000 (HOST=, PORT=, WORKERS=)
+run: export FASTAPI_ENV ?= development
+run: .venv/run.stamp ## Run examples/roster on 127.0.0.1:8000, its page at /ops (HOST=, PORT=, WORKERS=)
 	@.venv/bin/python scripts/port $(HOST) $(PORT)
 	@exec $(VENV) uvicorn roster.main:app --host $(HOST) --port $(PORT) $(if $(filter-out 1,$(WORKERS)),--workers $(WORKERS))
 
