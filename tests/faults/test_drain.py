@@ -52,6 +52,7 @@ class Instances:
         """Tell one that it is to end, wait until it has, and start another in its place; give what it said."""
         port = list(self._running)[turn % len(self._running)]
         ending = self._running[port]
+        await asyncio.to_thread(ending.until_said, "opened", self.workers)
         ending.process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(ending.exits)
         said = [line for lines in ending.said().values() for line in lines]
