@@ -373,6 +373,18 @@ def test_the_graph_is_zoomed_and_moved(shop: Server, opened: Callable[..., Page]
     assert page.evaluate(seen) == whole
 
 
+def test_a_click_may_tremble(shop: Server, opened: Callable[..., Page]) -> None:
+    """Who moves the mouse by a hair while clicking meant the click."""
+    page = opened(shop)
+    box = node(page, "catalogue").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 22, box["y"] + 21)
+    page.mouse.up()
+    expect(page.locator("#details h2")).to_have_text("catalogue")
+
+
 def test_nobody_is_asked_while_nobody_looks(shop: Server, opened: Callable[..., Page]) -> None:
     """A page in the background rests, and goes on when it is seen again."""
     page = opened(shop)
