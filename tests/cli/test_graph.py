@@ -38,7 +38,11 @@ async def user(session: Annotated[str, Depends(session)], settings: Annotated[st
     return session
 
 @scoped("app")
-async def scheduler(pool: Annotated[str, Depends(pool)], stop: Annotated[object, Depends(shutting_down)]) -> None: ...
+async def scheduler(
+    pool: Annotated[str, Depends(pool)],
+    again: Annotated[str, Depends(pool)],
+    stop: Annotated[object, Depends(shutting_down)]
+) -> None: ...
 
 app = FastAPI(title="shop", lifespan=lifespan(also=[scheduler]))
 
@@ -99,6 +103,21 @@ settings  app  <settings>
 └── user  (as above)
 """
     assert tenure_here("graph", "--by", "resource").out == places(tmp_path, expected)
+
+
+def test_routes_come_first(tmp_path: Path, tenure_here: Command) -> None:
+    """What no route needs is drawn after what routes need, wherever it is declared; each is named."""
+    source = """
+@scoped("app")
+async def alone() -> None: ...
+async def user() -> str:
+    return "ada"
+app = FastAPI(lifespan=lifespan(also=[alone]))
+@app.get("/")
+async def index(user: Annotated[str, Depends(user)]): ...
+"""
+    write(tmp_path, source)
+    assert re.findall(r"^\S.*$", tenure_here("graph").out, re.MULTILINE)[::2] == ["GET /", "also=[…]"]
 
 
 def test_all_of_it(tmp_path: Path, tenure_here: Command) -> None:
@@ -190,6 +209,7 @@ def test_dot(tmp_path: Path, tenure_here: Command) -> None:
         '  "user" -> "session";',
     ]
     assert len([line for line in lines if "label=" in line]) == 5
+    assert tenure_here("graph", "--format", "dot", "--all").out.count('"scheduler" -> "pool"') == 1
 
 
 def test_svg(tmp_path: Path, tenure_here: Command) -> None:

@@ -181,6 +181,26 @@ def test_a_lifespan_that_raises(tmp_path: Path, tenure_here: Command) -> None:
     assert (done.code, len(closed(done.err))) == (1, 4)
 
 
+def test_an_app_that_runs_another(tmp_path: Path, tenure_here: Command) -> None:
+    """The timeline is that of the app itself, also where one of its resources runs another app."""
+    write(
+        tmp_path,
+        """
+        from tenure import running
+        @scoped("app")
+        async def theirs() -> None: ...
+        other = FastAPI(lifespan=lifespan(also=[theirs]))
+        @scoped("app")
+        async def ours() -> AsyncIterator[None]:
+            async with running(other):
+                yield
+        app = FastAPI(lifespan=lifespan(also=[ours]))
+        """,
+    )
+    done = tenure_here("start")
+    assert (done.code, rows(done.out)) == (0, {"ours": ("*", "")})
+
+
 def test_a_start_in_the_background(tmp_path: Path, tenure_here: Command) -> None:
     """What starts in the background is waited for."""
     program(tmp_path)

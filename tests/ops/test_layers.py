@@ -32,6 +32,13 @@ def test_edges_lead_to_the_right(edges: list[tuple[str, str]]) -> None:
         assert [place.layer for place in route] == list(range(route[0].layer, route[-1].layer + 1))
 
 
+def test_a_circle_moves_nothing() -> None:
+    """The edge that closes a circle is drawn, and each stands where it would without that edge."""
+    layout = laid_out(["a", "b", "c"], [("a", "b"), ("b", "c"), ("c", "a")])
+    assert {name: place.layer for name, place in layout.places.items()} == {"a": 0, "b": 1, "c": 2}
+    assert ("c", "a") in layout.routes
+
+
 def test_a_chain_without_crossings_stays_so() -> None:
     """Two chains that do not touch are drawn without a crossing."""
     layout = laid_out(["a", "x", "b", "y", "c", "z"], [("a", "c"), ("b", "c"), ("x", "z"), ("y", "z")])

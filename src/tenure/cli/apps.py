@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import tomllib
 import traceback
@@ -87,7 +86,6 @@ def _imported(named: Named) -> FastAPI:
     if name is not None and ("." in name or not hasattr(module, name)):
         msg = f"`{where.module_import_str}` has no app named `{name}`"
         raise NoApp(msg)
-    logging.getLogger("fastapi_cli").disabled = True  # it logs in Rich's markup what is told here
     try:
         app = getattr(module, get_app_name(mod_data=where, app_name=name))
     except FastAPICLIException as error:
