@@ -117,13 +117,19 @@ function drawEdges(shape) {
   $("edges").replaceChildren(...fresh.map(({ path }) => path));
 }
 
+// Downwards where it is then seen larger; of very many, one layout is enough to wait for.
+function bestLayout(shape, sizes) {
+  const [right, down] = [false, true].map((way) => (way && shape.items.length > MANY ? null : layoutOf(shape.items, shape.edges, sizes, viewport.aspect(), way)));
+  return down && viewport.scaleOf(down) > 1.15 * viewport.scaleOf(right) ? down : right;
+}
+
 function renderGraph(shape, ui) {
   const sizes = new Map(shape.items.map((item) => [item.id, widthOf(item)]));
   const signature = JSON.stringify([[...sizes], shape.edges.map(({ from, to, implied }) => [from, to, implied])]);
   const moved = signature !== graph.signature;
   if (moved) {
     graph.signature = signature;
-    graph.layout = layoutOf(shape.items, shape.edges, sizes, viewport.aspect());
+    graph.layout = bestLayout(shape, sizes);
     drawEdges(shape);
   }
   graph.items = new Map(shape.items.map((item) => [item.id, item]));
@@ -142,9 +148,15 @@ function renderGraph(shape, ui) {
   return moved;
 }
 
+// Where a node stands along the run of the layers, and across it.
+function placeOf(id) {
+  const { x, y, wide } = graph.layout.nodes.get(id);
+  return graph.layout.down ? [y, x + wide / 2] : [x, y];
+}
+
 function byPlace(a, b) {
-  const [one, other] = [graph.layout.nodes.get(a), graph.layout.nodes.get(b)];
-  return one.x - other.x || one.y - other.y;
+  const [[along, across], [otherAlong, otherAcross]] = [placeOf(a), placeOf(b)];
+  return along - otherAlong || across - otherAcross;
 }
 
 // Light the edges of one node, and dim what they do not reach while somebody points at it.
@@ -164,21 +176,19 @@ function light(selected, pointed) {
   }
 }
 
-// Along the edges: to the nearest of what a node needs, or of what needs it; up and down, within its column.
+// Along the edges: to the nearest of what a node needs, or of what needs it; and across them, within its layer.
 function neighbour(id, key) {
-  const at = (other) => graph.layout.nodes.get(other);
-  const here = at(id);
-  const [toRight, toLeft] = [key === "ArrowRight", key === "ArrowLeft"];
+  const [forth, back, next] = graph.layout.down ? ["ArrowDown", "ArrowUp", "ArrowRight"] : ["ArrowRight", "ArrowLeft", "ArrowDown"];
+  const [along, across] = placeOf(id);
   let candidates;
-  if (toRight) candidates = graph.edges.filter(({ from }) => from === id).map(({ to }) => to);
-  else if (toLeft) candidates = graph.edges.filter(({ to }) => to === id).map(({ from }) => from);
+  if (key === forth) candidates = graph.edges.filter(({ from }) => from === id).map(({ to }) => to);
+  else if (key === back) candidates = graph.edges.filter(({ to }) => to === id).map(({ from }) => from);
   else {
-    const below = key === "ArrowDown";
-    candidates = [...graph.elements.keys()].filter((other) => (below ? at(other).y > here.y : at(other).y < here.y));
-    const column = candidates.filter((other) => Math.abs(at(other).x - here.x) < 24);
-    if (column.length) candidates = column;
+    candidates = [...graph.elements.keys()].filter((other) => (key === next ? placeOf(other)[1] > across : placeOf(other)[1] < across));
+    const beside = candidates.filter((other) => Math.abs(placeOf(other)[0] - along) < NODE_HIGH / 2);
+    if (beside.length) candidates = beside;
   }
-  const distance = (other) => (toRight || toLeft ? Math.abs(at(other).y - here.y) + Math.abs(at(other).x - here.x) / 10 : Math.abs(at(other).y - here.y) + Math.abs(at(other).x - here.x) / 4);
+  const distance = (other) => Math.abs(placeOf(other)[1] - across) + Math.abs(placeOf(other)[0] - along) / 8;
   return candidates.sort((a, b) => distance(a) - distance(b))[0] ?? null;
 }
 

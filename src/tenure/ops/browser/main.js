@@ -287,7 +287,7 @@ function listen() {
   listenToTabs($("workers"), (tab) => (ui.worker = tab.dataset.worker));
   listenToTabs(document.querySelector(".views"), (tab) => (ui.view = tab.dataset.view));
   listenToGraph();
-  listenToViewport();
+  listenToViewport(reshaped);
   listenToOutline();
   listenToFilters(reshaped);
   listenToDetails(rendered);

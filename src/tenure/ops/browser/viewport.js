@@ -15,7 +15,9 @@ const viewport = {
   size() {
     const { width, height } = $("graph").getBoundingClientRect();
     const top = $("focus-bar").hidden ? 0 : $("focus-bar").offsetHeight + 8;
-    return { width: Math.max(width - this.covered(), 80), height: Math.max(height - top - 48, 80), top };
+    const legend = $("legend");
+    const bottom = legend.offsetTop ? height - legend.offsetTop : 0;
+    return { width: Math.max(width - this.covered(), 80), height: Math.max(height - top - bottom, 80), top };
   },
 
   // What lies over the right side.
@@ -35,10 +37,16 @@ const viewport = {
     set($("graph"), { "data-far": this.scale < 0.55 });
   },
 
+  // At which scale a drawing is seen whole.
+  scaleOf({ wide, high }) {
+    const { width, height } = this.size();
+    return Math.max(FARTHEST, Math.min(1.1, (width - 2 * MARGIN) / wide, (height - 2 * MARGIN) / high));
+  },
+
   fit(gliding = true) {
     const { wide, high } = graph.layout;
     const { width, height, top } = this.size();
-    this.scale = Math.max(FARTHEST, Math.min(1.1, (width - 2 * MARGIN) / wide, (height - 2 * MARGIN) / high));
+    this.scale = this.scaleOf(graph.layout);
     this.x = (width - wide * this.scale) / 2;
     this.y = top + Math.max(MARGIN, (height - high * this.scale) / 2);
     this.touched = false;
@@ -78,7 +86,7 @@ const viewport = {
   },
 };
 
-function listenToViewport() {
+function listenToViewport(resized) {
   const svg = $("graph");
   const fingers = new Map();
   const inside = (event) => {
@@ -126,5 +134,9 @@ function listenToViewport() {
   $("zoom-in").addEventListener("click", () => viewport.zoom(1.3));
   $("zoom-out").addEventListener("click", () => viewport.zoom(1 / 1.3));
   $("zoom-fit").addEventListener("click", () => viewport.fit());
-  new ResizeObserver(() => graph.layout && !viewport.touched && viewport.fit(false)).observe(svg);
+  new ResizeObserver(() => {
+    if (!graph.layout || viewport.touched || !svg.clientWidth) return;
+    graph.signature = ""; // another layout may suit the new size better
+    resized();
+  }).observe(svg);
 }
