@@ -53,6 +53,10 @@ site: .venv/dev.stamp ## Build the documentation's site into build/site, to be r
 site-serve: .venv/dev.stamp ## Serve the documentation's site on 127.0.0.1:8000, built anew at each change (HOST=, PORT=)
 	@NO_MKDOCS_2_WARNING=1 $(VENV) mkdocs serve --dev-addr $(HOST):$(PORT)
 
+.PHONY: pictures
+pictures: .venv/dev.stamp ## Draw the pictures of the guide to the command line anew, docs/images/cli-*.svg
+	@.venv/bin/python scripts/pictures.py
+
 .PHONY: lint
 lint: .venv/dev.stamp ## Check style, format and layers
 	@$(VENV) ruff check

@@ -1,4 +1,4 @@
-"""docs/guides/command-line.md and docs/warnings.md: the output that they show is what the command prints."""
+"""The guide to the command line, and the page of warnings: the output that they show is what the command prints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
 from tests.cli.commands import ROSTER, tenure
 
 DOCS = Path(__file__).parents[2] / "docs"
