@@ -234,7 +234,7 @@ def test_nothing_is_loaded(pytester: pytest.Pytester, monkeypatch: pytest.Monkey
             loaded = {name.partition(".")[0] for name in sys.modules}
             assert loaded.isdisjoint({"anyio", "asyncio", "fastapi", "starlette", "pydantic"})
             ours = {name for name in sys.modules if name.startswith("tenure.")}
-            assert ours == {"tenure.lazy", "tenure.pytest_plugin"}
+            assert ours == {"tenure.lazy", "tenure.pytest_plugin", "tenure.pytest_plugin.fixtures"}
 
         def test_fails():
             raise RuntimeError("attached to a different loop")

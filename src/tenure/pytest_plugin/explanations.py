@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from tenure.belonging import running_app
 from tenure.errors import NotRunning, NotStarted, OtherLoop, TenureError
-from tenure.pytest_plugin import LOOP_SCOPES
+from tenure.pytest_plugin.fixtures import LOOP_SCOPES
 from tenure.pytest_plugin.runs import ASYNCIO_LOOP, loop_scope, option, place, runs_in_asyncio
 
 if TYPE_CHECKING:
