@@ -16,6 +16,7 @@ from tenure.cancellation import uninterrupted
 from tenure.errors import DeclarationError
 from tenure.fastapi import servers
 from tenure.fastapi.cancelling import cancel
+from tenure.fastapi.environment import is_development
 from tenure.fastapi.serving import has_server, is_known, serving
 from tenure.lifetimes import AFTER_CANCEL
 from tenure.shutdown import ShuttingDown
@@ -60,7 +61,7 @@ class Drain:
         self.shutting_down = ShuttingDown()
         self._app: FastAPI | None = app
         self._grace = grace
-        self._delay = 0 if os.environ.get("FASTAPI_ENV") == "development" else delay
+        self._delay = 0 if is_development() else delay
         self._is_ready = is_ready
         self._process = os.getpid()
         self._loop = asyncio.get_running_loop()

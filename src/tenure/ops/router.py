@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Response
@@ -10,6 +9,7 @@ from fastapi.requests import HTTPConnection  # noqa: TC002 (FastAPI reads it)
 from fastapi.responses import HTMLResponse  # noqa: TC002 (likewise)
 
 from tenure.errors import MissingExtra
+from tenure.fastapi.environment import is_development
 from tenure.ops.page import page
 from tenure.ops.probes import METHODS, Names, Reader, application_of, health_of, probes
 from tenure.ops.reports import NOT_STORED
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tenure.ops.operations import Operations
-
-ENVIRONMENT = "FASTAPI_ENV"
-
 
 def ops_router(
     *,
@@ -53,11 +50,6 @@ def ops_router(
         guards = [Depends(guard)] if guard is not None else []
         router.include_router(_pages(details=details != "never"), prefix="/ops", dependencies=guards)
     return router
-
-
-def is_development() -> bool:
-    """Tell whether this is a developer's own run."""
-    return os.environ.get(ENVIRONMENT) == "development"
 
 
 def _pages(*, details: bool) -> APIRouter:
