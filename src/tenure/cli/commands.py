@@ -21,7 +21,7 @@ command = typer.Typer(
 App = Annotated[
     str | None,
     typer.Argument(
-        help="The app: `module:app`, or the path of a file. Without it: `entrypoint` of `[tool.fastapi]` in "
+        help="The app: `module:app`, or the path of a file. Without it: `tool.fastapi.entrypoint` in "
         "pyproject.toml, else main.py, app.py or api.py, here or in app/.",
         show_default=False,
     ),
