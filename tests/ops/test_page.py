@@ -388,17 +388,16 @@ def test_a_click_may_tremble(shop: Server, opened: Callable[..., Page]) -> None:
 def test_a_graph_runs_down_in_a_high_window(shop: Server, opened: Callable[..., Page]) -> None:
     """Where layers are seen larger below each other they are, and the arrow keys follow; a wider window turns them."""
     page = opened(shop, viewport={"width": 720, "height": 1200}, reduced_motion="reduce")
-    places = (
-        "names => names.map(name => document.querySelector(`#nodes > [data-id='${name}']`).getBoundingClientRect().top)"
-    )
-    upper, lower = page.evaluate(places, arg=["basket", "catalogue"])
-    assert upper < lower
+    box_of = "name => document.querySelector(`#nodes > [data-id=${name}]`).getBoundingClientRect()"
+    boxes = f"['basket', 'catalogue'].map({box_of})"
+    assert page.evaluate(f"(([one, other]) => one.bottom < other.top)({boxes})")
     node(page, "basket").focus()
     page.keyboard.press("ArrowDown")
     assert focused(page) == "catalogue"
+    node(page, "orders").focus()
     page.set_viewport_size({"width": 1600, "height": 700})
-    lefts = places.replace(".top", ".left")
-    page.wait_for_function(f"names => (([one, other]) => one < other)(({lefts})(names))", arg=["basket", "catalogue"])
+    page.wait_for_function(f"() => (([one, other]) => one.right < other.left)({boxes})")
+    assert focused(page) == "orders"  # which another place has moved within the document
     node(page, "basket").focus()
     page.keyboard.press("ArrowRight")
     assert focused(page) == "catalogue"
@@ -468,12 +467,10 @@ def test_the_mermaid_is_the_graph_that_is_shown(shop: Server, opened: Callable[.
     assert {"catalogue", "#60;img src=x onerror=#34;window.pwned=1#34;#62;"} <= {found[2] for found in nodes}
 
 
-@pytest.mark.parametrize("list_", [False, True])
-def test_the_svg_stands_alone(shop: Server, opened: Callable[..., Page], list_: bool) -> None:  # noqa: FBT001
-    """It is XML, has the names as text and its colours with it, and runs nothing."""
-    page = opened(shop)
-    if list_:
-        page.locator("#as-list").click()
+@pytest.mark.parametrize("viewport", [WIDE, NARROW])
+def test_the_svg_stands_alone(shop: Server, opened: Callable[..., Page], viewport: ViewportSize) -> None:
+    """It is XML, has the names as text and its colours with it, and runs nothing; of a list it is the graph."""
+    page = opened(shop, viewport=viewport)
     root = ET.fromstring(file_of(page, "svg"))  # noqa: S314 (our own)
     texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"catalogue", "database", f"{EVIL[:27]}…"} <= texts
