@@ -100,7 +100,7 @@ function renderStartup(model) {
   show($("short"), rows.length > 16 && rows.length - longest.length > 3);
   say($("short"), hidden ? `Show ${hidden} more that took less than ${seconds(most / 100)} each` : "Hide what took next to no time");
   reconcile($("axis"), ticksFor(most), (at) => at.toFixed(4), () => el("span"), (tick, at) => {
-    say(tick, at ? seconds(at) : "0");
+    say(tick, at >= 1 && at < 60 ? `${Number(at.toFixed(1))} s` : at ? seconds(at) : "0");
     place(tick, { left: `${(at / most) * 100}%` });
   });
   reconcile($("bars"), hidden ? longest : rows, ({ node }) => node.id, makeBar, (row, bar) => updateBar(row, bar, most, path.includes(bar), bar === slowest));
