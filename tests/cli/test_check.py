@@ -173,7 +173,6 @@ def test_an_import_that_fails(tmp_path: Path, tenure_here: Command) -> None:
         ("import not_there", "No module named 'not_there'"),
         ("x = 1", "Could not find FastAPI app in module"),
         ("from fastapi import FastAPI\napp = FastAPI()", "the app does not have tenure's lifespan"),
-        ("import sys; sys.modules['asyncpg'] = None; import tenure.pools.asyncpg", "pip install 'tenure[asyncpg]'"),
     ],
 )
 def test_what_is_no_app(tmp_path: Path, tenure_here: Command, source: str, told: str) -> None:
@@ -182,6 +181,15 @@ def test_what_is_no_app(tmp_path: Path, tenure_here: Command, source: str, told:
     done = tenure_here("check")
     assert (done.code, done.out) == (2, "")
     assert told in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_extra_that_is_missing(tmp_path: Path) -> None:
+    """An app that takes what needs a package which is not installed is told how to install it, and the code is 2."""
+    write(tmp_path, "import sys; sys.modules['asyncpg'] = None; import tenure.pools.asyncpg", head="")
+    done = tenure("check", folder=tmp_path)  # in a process of its own, as it says that a package is not there
+    assert (done.code, done.out) == (2, "")
+    assert "pip install 'tenure[asyncpg]'" in done.err
     assert "Traceback" not in done.err
 
 

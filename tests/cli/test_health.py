@@ -171,11 +171,11 @@ def test_waiting_until_it_is_well(tenure_here: Command) -> None:
 def test_waiting_in_vain(tenure_here: Command) -> None:
     """`wait` gives up in time with the code 3, and tells the last answer."""
     with serving(lambda _: Reply(503, json.dumps(STARTING))) as server:
-        done = tenure_here("wait", server.url, "--timeout", "0.2", "--interval", "0.01")
+        done = tenure_here("wait", server.url, "--timeout", "2", "--interval", "0.01")
         assert done.code == 3
         assert done.out == "503 fail: the app is starting\n  model  not started\n  pool   not started\n"
-        assert done.err == f"waiting: model, pool\n{server.url}/readyz was not well within 0.2 s\n"
-        document = json.loads(tenure_here("wait", server.url, "--timeout", "0.02", "--json").out)
+        assert done.err == f"waiting: model, pool\n{server.url}/readyz was not well within 2 s\n"
+        document = json.loads(tenure_here("wait", server.url, "--timeout", "1", "--json").out)
         assert (document["healthy"], document["body"]) == (False, STARTING)
 
 

@@ -197,3 +197,7 @@ def main() -> None:
         logger.exception("the keeper ends")
         report.failed(error)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ from signal import SIGTERM, Signals
 from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
 from tenure.errors import HostServiceError
-from tenure.host import locks, start
+from tenure.host import locks
 from tenure.host.accounts import Account, myself
 from tenure.host.reports import understand
 
@@ -234,7 +234,7 @@ class Service(ABC):
             log.replace(log.with_suffix(".log.1"))
         with log.open("ab") as output:
             keeper = subprocess.Popen(  # noqa: S603 (this interpreter, and what this class made)
-                [sys.executable, "-P", start.__file__, json.dumps(order)],
+                [sys.executable, "-P", "-m", "tenure.host.keeper", json.dumps(order)],
                 cwd="/",
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)},
                 stdin=subprocess.DEVNULL,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tenure.ops.operations import Operations
 
+
 def ops_router(
     *,
     prefix: str = "",

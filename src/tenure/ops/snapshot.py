@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from tenure.calls import WORKING_FOLDER
 from tenure.graph import ids
 from tenure.pools.base import BasePool
+from tenure.resources import Resource
 from tenure.state.counter import Counter
 from tenure.state.handles import Handle
 
@@ -252,6 +253,10 @@ def snapshot(
 def _declared(graph: Graph, node: Node, id_: str) -> NodeTold:
     file, _, line = node.location.rpartition(":")
     made_by = node.factory
+    if (
+        node.resource is not None and type(node.resource) is not Resource
+    ):  # a pool or a handle, whose factory is its own
+        made_by = type(node.resource)
     module = str(getattr(made_by, "__module__", ""))
     routes = graph.users(node)
     doc = str(getattr(made_by, "__doc__", "") or "").strip().splitlines()
