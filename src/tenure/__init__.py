@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tenure.lifespan import Scope, lifespan, override, running
     from tenure.resources import Resource, scoped
     from tenure.shutdown import ShuttingDown, shutting_down
-    from tenure.state import MISSED, Cache, Counter, Lock, Missed, Topic
+    from tenure.state import MISSED, Cache, Counter, Lock, Missed, SharedArray, Topic
 
 __all__ = [
     "MISSED",
@@ -25,6 +25,7 @@ __all__ = [
     "Missed",
     "Resource",
     "Scope",
+    "SharedArray",
     "ShuttingDown",
     "Topic",
     "cancel_on_disconnect",
@@ -44,6 +45,6 @@ __getattr__ = names(
         **dict.fromkeys(["Scope", "lifespan", "override", "running"], f"{__name__}.lifespan"),
         **dict.fromkeys(["Resource", "scoped"], f"{__name__}.resources"),
         **dict.fromkeys(["ShuttingDown", "shutting_down"], f"{__name__}.shutdown"),
-        **dict.fromkeys(["MISSED", "Cache", "Counter", "Lock", "Missed", "Topic"], f"{__name__}.state"),
+        **dict.fromkeys(["MISSED", "Cache", "Counter", "Lock", "Missed", "SharedArray", "Topic"], f"{__name__}.state"),
     },
 )

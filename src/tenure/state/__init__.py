@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tenure.lazy import names
 
 if TYPE_CHECKING:
+    from tenure.state.arrays import SharedArray
     from tenure.state.cache import Cache
     from tenure.state.counter import Counter
     from tenure.state.deployments import deployed, deployment_name
@@ -24,6 +25,7 @@ __all__ = [
     "Lock",
     "MemoryEngine",
     "Missed",
+    "SharedArray",
     "Subscription",
     "Topic",
     "app_engine",
@@ -41,6 +43,7 @@ _HOMES = {
     "Lock": "lock",
     "MemoryEngine": "stores.memory_engine",
     "Missed": "engines",
+    "SharedArray": "arrays",
     "Subscription": "topic",
     "Topic": "topic",
     "app_engine": "engine_handles",

@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, get_args
 
 from tenure.calls import evaluated
@@ -42,7 +42,7 @@ from tenure.threads import in_own_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from tenure.resources import Resource
     from tenure.state.engine import Engine
@@ -93,6 +93,7 @@ class _Once:
         self.resource = resource
         self.name = resource.name
         self._key = _key(resource)
+        self._is_array = _is_array(resource, kind)
         self._values: Values[Any] = Values(f"{resource.scope}-scoped `{self.name}`", kind, LARGEST_VALUE)
         self.open = opener(resource.factory, resource.kind, enter_in=in_own_thread, exit_in=in_own_thread)
 
@@ -102,7 +103,9 @@ class _Once:
         engine: Engine | None = arguments.pop(ENGINE, None)
         turns = ClusterTurns(engine, self._key) if engine is not None else self._on_host()
         async with self._joined(turns):
-            yield self.read(await self._obtained(turns, arguments))
+            with self._kept(turns):
+                value = await self._obtained(turns, arguments)
+            yield self.read(value)
 
     @asynccontextmanager
     async def kept(self, **arguments: Any) -> AsyncGenerator[Any]:  # noqa: ANN401 (any value)
@@ -110,12 +113,21 @@ class _Once:
         turns = self._on_host()
         async with self._joined(turns):
             keeping = _Keeping(self, turns, arguments)
-            task = asyncio.create_task(keeping.keep(), name=f"tenure: keeps {self.name}")
+            with self._kept(turns):
+                task = asyncio.create_task(keeping.keep(), name=f"tenure: keeps {self.name}")
             try:
                 await asyncio.wait([keeping.ready, task], return_when=asyncio.FIRST_COMPLETED)
                 yield self.read(keeping.ready.result() if keeping.ready.done() else task.result())
             finally:
                 await keeping.end(task)
+
+    def _kept(self, turns: Turns) -> AbstractContextManager[None]:
+        """Let an array that is made in this block lie beside its value."""
+        if not self._is_array or not isinstance(turns, HostTurns):
+            return nullcontext()
+        from tenure.state.arrays import kept_at  # noqa: PLC0415 (who shares arrays has numpy)
+
+        return kept_at(turns.place)
 
     def _on_host(self) -> HostTurns:
         if sys.platform not in SYSTEMS:
@@ -346,6 +358,22 @@ class _Keeping:
             raise
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
+
+
+def _is_array(resource: Resource[Any], kind: Any) -> bool:  # noqa: ANN401 (any type)
+    """
+    Tell whether workers are to map what a resource makes.
+
+    Raises:
+        DeclarationError: They could not, as they are on several machines.
+    """
+    is_array = getattr(kind, "__name__", "") == "SharedArray" and getattr(kind, "__module__", "").startswith("tenure.")
+    if is_array and resource.scope == "cluster":
+        msg = f"the cluster-scoped `{resource.name}` gives an array of one machine's memory to all machines"
+        raise DeclarationError(
+            msg, path=[f"declared at {resource.location}"], hint='`@scoped("host")`: each machine makes one of its own'
+        )
+    return is_array
 
 
 def _target(factory: Callable[..., Any]) -> Any:  # noqa: ANN401 (a function, whatever wraps it)

@@ -236,12 +236,19 @@ class HostTurns:
     def _forget(self) -> None:
         for part in ("value", "failure", "draft"):
             self._path(part).unlink(missing_ok=True)
+        for array in self.place.parent.glob(f"{self.place.name}.array-*"):
+            array.unlink(missing_ok=True)
 
     def _path(self, part: str) -> Path:
+        return self.place.with_name(f"{self._key}.{part}")
+
+    @property
+    def place(self) -> Path:
+        """How the paths of its files begin; all of them are forgotten with the last who shares it."""
         if self._folder is None:
             msg = f"what is done once, {self._key}, was used before it was joined"
             raise StateUnavailable(msg)
-        return self._folder / f"{self._key}.{part}"
+        return self._folder / self._key
 
     def inherit(self) -> None:
         """Close what a forked child has inherited; the locks stay its parent's."""
