@@ -14,7 +14,7 @@ import pytest
 from tenure.errors import DeclarationError, MissingExtra, ModelRefused
 from tenure.models import Format, ModelFile
 
-ONNX = b"\x08\x0a\x12\x07pytorch and the rest of a graph"
+ONNX = b"\x08\x0a\x12\x07pytorch"
 PICKLE = pickle.dumps({"weights": [0.1, 0.2]})
 UNKNOWN = "0" * 64
 
@@ -227,6 +227,77 @@ def test_an_unknown_format_is_refused_when_declared() -> None:
     """Formats that could run code are not among those that can be named."""
     with pytest.raises(DeclarationError, match="cannot have the format 'pickle'"):
         ModelFile("model.pkl", sha256=UNKNOWN, format="pickle")  # type: ignore[arg-type]
+
+
+def field(number: int, content: bytes | int) -> bytes:
+    """Lay out a field of a message as ONNX has it."""
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def varint(value: int) -> bytes:
+    """Lay out a number."""
+    parts = bytearray()
+    while value >= 128:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+TENSOR_HERE = field(1, 3) + field(2, 1) + field(8, b"weight") + field(9, bytes(12)) + field(14, 0)
+TENSOR_ELSEWHERE = field(8, b"weight") + field(14, 1) + field(13, field(1, b"location") + field(2, b"../weights.bin"))
+
+
+def within(path: list[int], message: bytes) -> bytes:
+    """Lay a message into others, as the field of each that a path says; beside it stands what says nothing."""
+    for number in reversed(path):
+        message = field(3, b"name") + field(number, message)
+    return field(1, 8) + message
+
+
+PATHS_TO_TENSORS = [
+    [7, 5],  # an initializer of the graph
+    [7, 15, 1],  # a sparse one
+    [7, 15, 2],
+    [7, 1, 5, 5],  # an attribute of a node
+    [7, 1, 5, 10],
+    [7, 1, 5, 6, 5],  # an initializer of a graph that is an attribute, as a loop's is
+    [7, 1, 5, 11, 1, 5, 5],
+    [7, 1, 5, 22, 1],
+    [25, 7, 5, 5],  # in a function
+    [25, 11, 5],
+    [20, 1, 5],  # in what trains it
+    [20, 2, 5],
+]
+
+
+@pytest.mark.parametrize("path", PATHS_TO_TENSORS)
+def test_tensors_in_other_files_are_refused(folder: Path, path: list[int]) -> None:
+    """Wherever in an ONNX model a tensor says that it lies in another file, the model is refused."""
+    assert pinned(folder / "model.onnx", within(path, TENSOR_HERE)).read()
+    assert refusal(pinned(folder / "model.onnx", within(path, TENSOR_ELSEWHERE))) == (
+        "the model file model.onnx has tensors in other files, which its checksum does not cover"
+    )
+
+
+@pytest.mark.parametrize("content", [ONNX[:-1], ONNX + b"\x3b", field(1, 8) + b"\xff" * 11, ONNX + b"\x3a\x05\x0a"])
+def test_a_garbled_graph_is_refused(folder: Path, content: bytes) -> None:
+    """What cannot be read as ONNX, so that it is not known what it leads to, is refused."""
+    assert refusal(pinned(folder / "model.onnx", content)) == (
+        "the model file model.onnx does not hold onnx: it is cut off or garbled"
+    )
+
+
+def test_a_graph_without_an_end_is_refused(folder: Path) -> None:
+    """Graphs within graphs, deeper than any model has them, do not exhaust the stack."""
+    message = b""
+    for _ in range(12):
+        message = field(1, field(5, field(6, message)))
+    assert pinned(folder / "model.onnx", field(1, 8) + field(7, message)).read()
+    for _ in range(200):
+        message = field(1, field(5, field(6, message)))
+    assert "garbled" in refusal(pinned(folder / "model.onnx", field(1, 8) + field(7, message)))
 
 
 @pytest.fixture

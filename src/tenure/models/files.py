@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 from zipfile import BadZipFile, ZipFile
 
 from tenure.errors import DeclarationError, MissingExtra, ModelRefused
+from tenure.models.onnx import leads_elsewhere
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -39,7 +40,8 @@ class ModelFile:
     """
     One file, and what is known of it before it is opened. Making it reads nothing.
 
-    The checksum covers this file alone: export a model in one file, without ONNX's external data.
+    The checksum covers this file alone, so that a model whose tensors lie in other files, ONNX's external data, is
+    refused.
 
     Attributes:
         path: Where it lies. A link is followed.
@@ -96,7 +98,8 @@ class ModelFile:
 
         Raises:
             ModelRefused: It cannot be read; is a pickle, or another format than was named; is too large; is not a plain
-                file; can be written by everybody, or its folder can; or its checksum is another one.
+                file; can be written by everybody, or its folder can; has another checksum; or has tensors in other
+                files.
         """
         path = Path(self.path)
         self._check_suffix(path)
@@ -136,11 +139,21 @@ class ModelFile:
         if found != self.sha256:
             reason = f"has the checksum {found}, not {self.sha256}"
             _refuse(path, reason, "put the pinned file in its place, or pin this one if you trust where it came from")
+        if self.format == "onnx" and _leads_elsewhere(path, content):
+            reason = "has tensors in other files, which its checksum does not cover"
+            _refuse(path, reason, "export it in one file, without external data")
 
 
 def _refuse(path: Path, reason: str, hint: str) -> NoReturn:
     message = f"the model file {path.name} {reason}"
     raise ModelRefused(message, path=[str(path.absolute())], hint=hint)
+
+
+def _leads_elsewhere(path: Path, content: bytes) -> bool:
+    try:
+        return leads_elsewhere(content)
+    except ValueError:
+        _refuse(path, "does not hold onnx: it is cut off or garbled", "export it anew")
 
 
 def _folders_of(package: str) -> list[Path]:
