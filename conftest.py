@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -19,17 +21,29 @@ from tenure.host import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sybil import Example
 
 PRINTED = "printed"
 """Where a page's namespace keeps what its last Python block printed."""
 
+FILE = re.compile(r"# (?P<name>\w+\.py)\n")
+"""How a block begins that is a module of its own."""
+
 _evaluate = PythonEvaluator()
 
 
 def run(example: Example) -> None:
-    """Run a Python block as a part of its page, and keep what it prints for the output block that may follow."""
+    """
+    Run a Python block as a part of its page, and keep what it prints for the output block that may follow.
+
+    One that begins with the name of a file is a module, which others, and other processes, import.
+    """
+    named = FILE.match(str(example.parsed))
+    if named is not None:
+        (example.namespace["own_modules"] / named["name"]).write_text(str(example.parsed))
+        return
     output = StringIO()
     with redirect_stdout(output):
         _evaluate(example)
@@ -52,7 +66,7 @@ pytest_collect_file = Sybil(
     patterns=["README.md", "docs/*.md", "docs/**/*.md"],
     excludes=["docs/errors.md"],  # tests/docs/test_errors.py runs its examples, each in a file of its own
     setup=prepare,
-    fixtures=["documented_database", "own_machine", "undisturbed_logging"],
+    fixtures=["documented_database", "own_machine", "own_modules", "undisturbed_logging"],
 ).pytest()
 
 
@@ -87,6 +101,17 @@ def own_machine() -> Iterator[None]:
         folder.chmod(0o700)
         environment.setenv("XDG_RUNTIME_DIR", str(folder))
         yield
+
+
+@pytest.fixture(scope="module")
+def own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give a folder for the modules of a page, from which they are imported."""
+    folder = tmp_path_factory.mktemp("modules")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.syspath_prepend(folder)
+        yield folder
+    for path in folder.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture(scope="module")

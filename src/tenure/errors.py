@@ -22,6 +22,7 @@ Every error that tenure raises, in one tree.
     ├── NotRunning
     │   ├── NotStarted            not-started         used before start, or without a lifespan
     │   ├── AlreadyClosed         already-closed      used after close
+    │   │   └── ModelClosed       model-closed        a model is called while it closes (in `tenure.models.errors`)
     │   ├── OtherProcess          other-process       used in a process that did not start it
     │   ├── OtherLoop             other-loop          used in an event loop that did not start it
     │   ├── ResourceFailed        resource-failed     used after its task had ended by itself
@@ -33,6 +34,13 @@ Every error that tenure raises, in one tree.
     ├── HostServiceError          host-service        a service of this host did not start or answer
     │   └── NoPostgres            no-postgres         no PostgreSQL was found
     ├── ModelRefused              model-refused       a model file that will not be loaded
+    ├── ModelError                model               (these are in `tenure.models.errors`)
+    │   ├── ModelLoadFailed       model-load          a model could not be loaded
+    │   ├── WarmupFailed          model-warmup        a model has failed at its warm-up
+    │   ├── NotInvariant          model-not-invariant an item has another result in a batch than alone
+    │   ├── ModelFailed           model-failed        a model gave no proper result
+    │   ├── ModelBusy             model-busy          as many items wait as may, and FastAPI answers 503
+    │   └── ModelLate             model-late          a result was not there in time, and FastAPI answers 504
     ├── PoolError                 pool                (these are in `tenure.pools.errors`)
     │   ├── Unavailable           unavailable         what passes by itself, and FastAPI answers 503
     │   │   ├── PoolExhausted     pool-exhausted      no connection was free in time
@@ -41,6 +49,12 @@ Every error that tenure raises, in one tree.
     │   ├── ConcurrentUse         concurrent-use      two tasks have transactions on one connection
     │   ├── BlockingCall          blocking-call       a sync connection is used in an event loop
     │   └── BudgetExceeded        pool-budget         fewer connections than workers, or more workers than said
+    ├── RemoteError               remote              (these are in `tenure.remote`)
+    │   ├── RemoteFailure         remote-failure      an object has raised an error whose class is not known here
+    │   └── Unanswered            unanswered          what passes by itself, and FastAPI answers 503 or 504
+    │       ├── OwnerDied         owner-died          the process in which an object lives ended under a call
+    │       ├── OwnerBusy         owner-busy          as many calls wait for an object as may
+    │       └── CallTimeout       call-timeout        a call was not answered in time
     └── StateError
         ├── StateUnavailable      state-unavailable   where state is kept cannot be reached or written
         ├── StateMismatch         state-mismatch      what is kept there is another user's, version's or machine's

@@ -17,18 +17,21 @@ RETRY_AFTER = 1
 
 class Refusal(TenureError, HTTPException):
     """
-    What is answered 503, unless an exception handler of the app's answers it.
+    What is answered 503, or as `status` says, unless an exception handler of the app's answers it.
 
     The client is told `told` and nothing of how the service is built; what operators need is the error's own text.
     """
 
     code = "refusal"
+    status: ClassVar[int] = 503
     told: ClassVar[str] = "the service cannot answer at the moment"
 
-    def __init__(self, message: str, *, path: Sequence[str] = (), hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, path: Sequence[str] = (), hint: str = "", retry_after: int = RETRY_AFTER
+    ) -> None:
         TenureError.__init__(self, message, path=path, hint=hint)
-        headers = {"Retry-After": str(RETRY_AFTER), "Content-Type": "application/problem+json"}
-        HTTPException.__init__(self, 503, self.told, headers)
+        headers = {"Retry-After": str(retry_after), "Content-Type": "application/problem+json"}
+        HTTPException.__init__(self, self.status, self.told, headers)
 
     __str__ = TenureError.__str__
 

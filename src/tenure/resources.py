@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import sys
 from inspect import Parameter, Signature
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, Unpack, overload
 
 from fastapi.params import Depends
 from starlette.requests import HTTPConnection
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         _AsyncGeneratorContextManager,
         _GeneratorContextManager,
     )
+
+    from tenure.remote.handle import Remote
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -115,12 +117,13 @@ class Resource(Generic[T_co]):
         """Say what would serve its scope, when nothing does; `state` is the URL of the engine for shared state."""
         if self.scope in SERVED:
             return ""
-        if inspect.isclass(without_partial(self.factory)):
-            return (
-                f'share it within one process, `scope="app"`; at "{self.scope}" a function shares the value it returns'
-            )
         if self.scope == "host":
             return ""
+        if inspect.isclass(without_partial(self.factory)):
+            return (
+                'let the workers of each machine share it, `scope="host"`; '
+                'at "cluster" a function shares the value it returns'
+            )
         if self.kind.closes:
             return 'share it among the workers of a machine, `scope="host"`: a cluster has none that would end it'
         return (
@@ -249,6 +252,24 @@ class Resource(Generic[T_co]):
         return bound
 
 
+class _ScopedShared(Protocol):
+    """What `scoped("host")` gives, to a type checker: a class becomes a handle on its one object."""
+
+    @overload
+    def __call__(self, factory: type[T], /) -> Resource[Remote[T]]: ...
+    @overload
+    def __call__(self, factory: Callable[..., AsyncIterator[T]], /) -> Resource[T]: ...
+    @overload
+    def __call__(self, factory: Callable[..., Iterator[T]], /) -> Resource[T]: ...
+    @overload
+    def __call__(self, factory: Callable[..., Coroutine[Any, Any, T]], /) -> Resource[T]: ...
+    @overload
+    def __call__(self, factory: Callable[..., T], /) -> Resource[T]: ...
+    def __call__(self, factory: Callable[..., Any], /) -> Resource[Any]:
+        """Declare that what this factory makes is shared."""
+        ...
+
+
 class Scoped:
     """What `scoped(...)` gives: it takes the factory. Its overloads tell a type checker what the value is."""
 
@@ -287,9 +308,17 @@ class Scoped:
         )
 
 
+@overload
+def scoped(  # type: ignore[overload-overlap] # the first that fits is taken
+    scope: Literal["host", "cluster"], *, name: str | None = ..., start_timeout: float = ..., close_timeout: float = ...
+) -> _ScopedShared: ...
+@overload
+def scoped(
+    scope: ScopeName, *, name: str | None = ..., start_timeout: float = ..., close_timeout: float = ...
+) -> Scoped: ...
 def scoped(
     scope: ScopeName, *, name: str | None = None, start_timeout: float = 30, close_timeout: float = 10
-) -> Scoped:
+) -> Scoped | _ScopedShared:
     """
     Say how long a dependency lives and how far it reaches.
 
@@ -302,7 +331,8 @@ def scoped(
             its first byte is sent. ``"request"``: one for each request, closed after the answer, streamed body and
             background tasks. ``"app"``: one for each app, process and event loop, started before the first request and
             closed after the last. ``"host"``: a function's or generator's value, which is data, made by the first
-            worker of a machine for all; or a service, which each joins. ``"cluster"``: a function's value, made by the
+            worker of a machine for all; or a service, which each joins; or a class, whose one object lives in a process
+            of its own, and each worker has a handle on it, `Remote`. ``"cluster"``: a function's value, made by the
             first of all machines.
         name: What logs and errors call it, and unique within an app; the factory's name unless given.
         start_timeout: Seconds that the start of what is app-scoped or wider may take.

@@ -13,7 +13,9 @@ from types import ModuleType
 import pytest
 
 import tenure.errors
+import tenure.models.errors
 import tenure.pools.errors
+import tenure.remote.errors
 from tenure import running
 from tenure.errors import TenureError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Annotated, Any, Self, assert_type
 
@@ -10,7 +10,23 @@ import httpx
 from fastapi import Depends, FastAPI
 from redis.asyncio import Redis
 
-from tenure import MISSED, Cache, Counter, Lock, Missed, Resource, Scope, Topic, lifespan, override, running, scoped
+from tenure import (
+    MISSED,
+    Cache,
+    Counter,
+    Lock,
+    Missed,
+    Resource,
+    Scope,
+    SharedArray,
+    Topic,
+    lifespan,
+    override,
+    running,
+    scoped,
+)
+from tenure import remote as elsewhere
+from tenure.models import Model, ModelFile, ModelResource, ModelStats, model
 from tenure.ops import Degraded
 from tenure.pools import httpx as clients
 from tenure.pools import valkey
@@ -275,3 +291,104 @@ async def look_clients_up() -> None:
         assert_type(await scope.get(api.pool), clients.ClientPool)
         assert_type(await scope.get(store), Redis)
         assert_type((await scope.get(store.pool)).stats, valkey.PoolStats)
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def load_lengths() -> Callable[[list[str]], list[int]]:
+    """Load from nothing."""
+    return lambda texts: [len(text) for text in texts]
+
+
+class Weights:
+    """A class that is loaded from a file's content, and whose object is called."""
+
+    def __init__(self, content: bytes) -> None: ...
+
+    def __call__(self, items: Sequence[bytes]) -> list[dict[str, float]]:
+        """Give something of a generic type."""
+        return [{} for _ in items]
+
+
+def load_parts(contents: Mapping[str, bytes]) -> Callable[[list[int]], tuple[float, ...]]:
+    """Load from several files."""
+    return lambda numbers: tuple(number / len(contents) for number in numbers)
+
+
+async def chosen() -> ModelFile:
+    """Choose a file."""
+    return weights
+
+
+weights = ModelFile("weights.onnx", sha256="0" * 64, format="onnx")
+lengths = model(load=load_lengths, warmup=["a"], max_batch=8, cost=len, max_cost=100)
+scores = model(load=Weights, file=weights, scope="host", idempotent=True)
+parts = model(load=load_parts, file={"a": weights, "b": weights}, native_threads=None, invariant=0.1)
+
+assert_type(lengths, ModelResource[str, int])
+assert_type(scores, ModelResource[bytes, dict[str, float]])
+assert_type(parts, ModelResource[int, float])
+assert_type(model(load=Weights, file=chosen), ModelResource[bytes, dict[str, float]])
+
+
+async def use_models(lengths: Annotated[Model[str, int], Depends(lengths)]) -> None:
+    """Call what is injected, and look others up."""
+    assert_type(await lengths("a"), int)
+    assert_type(await lengths.many(["a", "b"]), list[int])
+    assert_type(await lengths.within(0.5)("a"), int)
+    assert_type(lengths.version, str)
+    assert_type(lengths.stats, ModelStats)
+    assert_type(await lengths.swap(weights), str)
+    async with running(also=[scores, parts]) as scope:
+        assert_type(await scope.get(scores), Model[bytes, dict[str, float]])
+        assert_type(await (await scope.get(parts))(3), float)
+    with override(app, {scores: lambda: lengths}):
+        ...
+
+
+# --- objects in other processes ---------------------------------------------------------------------------------------
+
+
+class Index:
+    """What lives in a process of its own."""
+
+    def find(self, text: str, *, top: int = 3) -> list[Pool]:
+        """Find."""
+        raise NotImplementedError
+
+    async def learn(self, text: str) -> int:
+        """Learn."""
+        raise NotImplementedError
+
+    async def words(self, first: str) -> AsyncIterator[str]:
+        """Give words."""
+        yield first
+
+    def numbers(self) -> Iterator[int]:
+        """Give numbers."""
+        yield 1
+
+
+index = scoped("host", name="index")(Index)
+assert_type(index, Resource[elsewhere.Remote[Index]])
+
+
+@scoped("host")
+def shared() -> SharedArray:
+    """Make an array for all."""
+    raise NotImplementedError
+
+
+assert_type(shared, Resource[SharedArray])
+
+
+async def call(handle: Annotated[elsewhere.Remote[Index], Depends(index)]) -> None:
+    """Call what lives elsewhere."""
+    assert_type(await handle(Index.find, "text", top=2), list[Pool])
+    assert_type(await handle.within(1.5)(Index.learn, "text"), int)
+    async for word in handle(Index.words, "first"):
+        assert_type(word, str)
+    async for number in handle(Index.numbers):
+        assert_type(number, int)
+    assert_type(elsewhere.local(Index()), elsewhere.Remote[Index])

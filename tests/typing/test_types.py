@@ -68,8 +68,9 @@ def test_wrong_uses_are_refused(tmp_path: Path) -> None:
         "arg-type",
         "assignment",
         "arg-type",
-        "arg-type",
-        "call-arg",
+        "call-overload",
+        "call-overload",
+        "call-overload",
         "call-overload",
         "call-arg",
         "arg-type",
@@ -78,6 +79,34 @@ def test_wrong_uses_are_refused(tmp_path: Path) -> None:
         "dict-item",
         "attr-defined",
     ]
+
+
+@pytest.mark.timeout(300)
+def test_wrong_uses_of_models_are_refused(tmp_path: Path) -> None:
+    """An item, a result or a warm-up that is not what `load` says is an error, as is a word that there is not."""
+    assert errors_in(
+        tmp_path,
+        """
+        from collections.abc import Callable
+        from tenure.models import Model, model
+
+        def load() -> Callable[[list[str]], list[int]]:
+            return lambda texts: [len(text) for text in texts]
+
+        lengths = model(load=load, warmup=["a"], max_batch=2)
+
+        async def right(lengths: Model[str, int]) -> int:
+            return await lengths("a") + sum(await lengths.many(["a"]))
+
+        async def wrong(lengths: Model[str, int]) -> str:
+            await lengths(1)
+            return await lengths("a")
+
+        model(load=load, warmup=[1])
+        model(load=load, max_bach=2)
+        model(load=load, scope="request")
+        """,
+    ) == ["arg-type", "return-value", "arg-type", "call-overload", "call-overload", "call-overload"]
 
 
 @pytest.mark.timeout(300)

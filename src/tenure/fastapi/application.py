@@ -22,6 +22,7 @@ from tenure.fastapi.plan import done_once
 from tenure.fastapi.starting import Starting
 from tenure.lifetimes import Lifetime, opened_here
 from tenure.observers import Observers, observed_by
+from tenure.remote.hosted import apart_of
 from tenure.scopes import is_shared, outlives_requests
 from tenure.shutdown import told_by
 from tenure.state.deployments import deployed, deployment_name
@@ -234,6 +235,11 @@ def _opening_of(node: Node) -> Opening:
     resource = done_once(node)
     if resource is None:
         return opened_here(node)
+    apart = apart_of(resource)
+    if apart is not None:
+        from tenure.remote import joining  # noqa: PLC0415 (what few apps need)
+
+        return joining.context(apart)
     from tenure.state import once  # noqa: PLC0415 (what few apps need)
 
     return once.context(resource)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenure.fastapi.inputs import inputs_of
 from tenure.graph import Graph, Need, Node
+from tenure.remote.hosted import apart_of
 from tenure.resources import Resource
 from tenure.scopes import outlives_requests
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from tenure.fastapi.inputs import Dependency
     from tenure.fastapi.routes import Route
+    from tenure.remote.hosted import Apart
 
 
 class Discovery:
@@ -79,6 +81,8 @@ class Discovery:
         queue = [(node, skip)]
         while queue:  # without recursion: a chain may be longer than Python's stack
             reading, leave_out = queue.pop()
+            if lives_apart(reading):  # what it takes is started where it lives, and not in this process
+                continue
             inputs = inputs_of(reading.call, skip=leave_out)
             reading.request_inputs.extend(inputs.request)
             for dependency in inputs.dependencies:
@@ -124,3 +128,8 @@ class Discovery:
             below = (taken.call for taken in inputs.dependencies)
             queue += [each for each in below if not (isinstance(each, Resource) and outlives_requests(each.scope))]
         return False
+
+
+def lives_apart(node: Node) -> Apart | None:
+    """Say how a node's value lives in a process of its own, if it does; what overrides it is each worker's own."""
+    return apart_of(node.call) if not node.stands_for else None

@@ -6,8 +6,8 @@ import os
 from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
-from tenure.errors import DeclarationError
-from tenure.fastapi.discovery import Discovery
+from tenure.errors import DeclarationError, OverrideError
+from tenure.fastapi.discovery import Discovery, lives_apart
 from tenure.fastapi.overrides import overrides_of
 from tenure.fastapi.routes import Routes, routes_of
 from tenure.graph import Need
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from tenure.graph import Node
+    from tenure.remote.hosted import Apart
 
 
 class Plan:
@@ -66,6 +67,7 @@ class Plan:
             self.discovery.add(resource, "also=[…]")
         self.lifespan = self.discovery.add_lifespan(lifespan) if lifespan is not None else None
         self.graph = self.discovery.graph
+        self.plain_state = None if isinstance(state, Resource) else state
         self.state = state.name if isinstance(state, Resource) else state_url(state)
         if self.state is not None:
             self._give_engine()
@@ -81,12 +83,29 @@ class Plan:
         """
         self.graph.check(self.state)
         self._refuse_to_guess()
+        for node in self.graph.nodes:
+            apart = lives_apart(node)
+            if apart is not None:
+                self._check_apart(apart)
+
+    def _check_apart(self, apart: Apart) -> None:
+        """Refuse an object that could not be made in its own process, with what that would start there."""
+        apart.place()
+        resource = apart.resource
+        there = Plan(None, also=[apart.owned()], state=self.plain_state)
+        replaced = next((node for node in there.graph.nodes if node.call in self.overrides), None)
+        if replaced is not None:
+            msg = f"`{replaced.name}` is overridden, but `{resource.name}` takes it in a process of its own"
+            raise OverrideError(
+                msg, path=[f"declared at {resource.location}"], hint=f"override `{resource.name}` itself"
+            )
+        there.graph.check(there.state)
 
     def _give_engine(self) -> None:
         """Let the engine of the deployment start before what is done once in it."""
         for node in list(self.graph.nodes):
             resource = done_once(node)
-            if resource is not None and resource.scope == "cluster":
+            if resource is not None and resource.scope == "cluster" and not lives_apart(node):
                 from tenure.state import engine_handles, once  # noqa: PLC0415 (what few apps need)
 
                 node.needs.append(Need(once.ENGINE, self.discovery.node(engine_handles.cluster_engine)))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import socket
 import stat
+import struct
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,3 +48,11 @@ def make_socket_folder(home: Path, name: str) -> None:
 
 def _holds_socket(path: Path) -> bool:
     return PLAIN.fullmatch(str(path)) is not None and len(os.fsencode(path)) <= LONGEST_SOCKET
+
+
+def is_same_user(connection: socket.socket) -> bool:
+    """Tell whether the process at the other end of a unix socket runs as this process's user, or as root."""
+    if sys.platform != "linux":  # the folder's mode is what keeps others away
+        return True
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return uid in {os.geteuid(), 0}

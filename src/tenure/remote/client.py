@@ -1,0 +1,226 @@
+"""The worker's side: one connection to the process of an object, over which many calls are under way at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from tenure.errors import AlreadyClosed, OtherLoop, OtherProcess
+from tenure.host.sockets import is_same_user
+from tenure.remote.errors import CallTimeout, OwnerDied
+from tenure.remote.failures import made_anew
+from tenure.remote.wire import What, Wire
+from tenure.threads import in_own_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from tenure.remote.service import Owner
+
+logger = logging.getLogger("tenure")
+
+POLL = 0.01
+"""Seconds between two tries to connect while the object's process starts anew."""
+PATIENCE = 0.5
+"""Seconds without a connection after which its keeper is looked for too."""
+AT_HAND = 8
+"""Items of a stream that are taken before more are asked for."""
+
+
+class _Connection(Wire):
+    """One connection to the process of an object."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._last = 0
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._items: dict[int, asyncio.Queue[tuple[What, Any]]] = {}
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def received(self, what: What, number: int, value: Any) -> None:  # noqa: ANN401 (any value)
+        if what is What.READY:
+            self.ready.set_result(None)
+        elif (items := self._items.get(number)) is not None:
+            items.put_nowait((what, value))
+        elif (answer := self._answers.pop(number, None)) is not None and not answer.done():
+            if what is What.RESULT:
+                answer.set_result(value)
+            else:
+                answer.set_exception(made_anew(value))
+
+    def lost(self) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(ConnectionResetError())
+            self.ready.exception()  # who waits for it may be gone
+        died = self._died()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(died)
+        for items in self._items.values():
+            items.put_nowait((What.CANCEL, None))
+        self._answers.clear()
+
+    def confused(self, error: Exception) -> None:
+        logger.error("what the process of `%s` has sent cannot be read: %r", self._name, error)
+
+    def _died(self) -> OwnerDied:
+        msg = f"the process of `{self._name}` ended while it was called: the call may have run, or not"
+        hint = "if it may run twice, mark the method `@idempotent`, and it is called once more"
+        return OwnerDied(msg, hint=hint)
+
+    def _next(self) -> int:
+        self._last += 1
+        return self._last
+
+    async def call(self, order: list[Any]) -> Any:  # noqa: ANN401 (any value)
+        """Give what a call gives; one that is cancelled is called off there too."""
+        await self.writable()
+        number = self._next()
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        try:
+            self.send(What.CALL, number, order)
+            return await answer
+        finally:
+            if self._answers.pop(number, None) is not None:
+                self._call_off(number)
+
+    async def stream(self, order: list[Any]) -> AsyncGenerator[Any]:
+        """Give what a call gives, one by one; an iteration that is left is called off there too."""
+        await self.writable()
+        number = self._next()
+        items = self._items[number] = asyncio.Queue()
+        is_over = False
+        try:
+            self.send(What.CALL, number, order)
+            while True:
+                what, value = await items.get()
+                is_over = what is not What.ITEM
+                if what is What.ITEM:
+                    yield value
+                    self.send(What.MORE, number)
+                elif what is What.END:
+                    return
+                else:
+                    raise made_anew(value) if what is What.ERROR else self._died()
+        finally:
+            del self._items[number]
+            if not is_over:
+                self._call_off(number)
+
+    def _call_off(self, number: int) -> None:
+        if self.is_open:
+            self.send(What.CANCEL, number)
+
+
+class Client:
+    """
+    What calls an object that lives in another process. Belongs to one process and event loop.
+
+    Args:
+        name: What errors call the object.
+        owner: Its process, which this worker has joined.
+    """
+
+    def __init__(self, name: str, owner: Owner) -> None:
+        self.name = name
+        self._owner = owner
+        self._process = os.getpid()
+        self._loop = asyncio.get_running_loop()
+        self._connection: _Connection | None = None
+        self._connecting = asyncio.Lock()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Hang up, and refuse what comes after."""
+        self._is_closed = True
+        if self._connection is not None:
+            self._connection.close()
+
+    async def call(self, order: list[Any], *, seconds: float, again: bool) -> Any:  # noqa: ANN401 (any value)
+        """
+        Call a method, and give its answer.
+
+        Args:
+            order: The method's name, its arguments, and those by name.
+            seconds: How long all of it may take.
+            again: Whether it is called once more if the process ends meanwhile.
+        """
+        self._refuse_elsewhere()
+        until = self._loop.time() + seconds
+        while True:
+            connection: _Connection | None = None
+            limit = asyncio.timeout_at(until)
+            try:
+                async with limit:
+                    connection = await self.connected()
+                    return await connection.call(order)
+            except OwnerDied:
+                if not again:
+                    raise
+                again = False
+            except TimeoutError:
+                if not limit.expired():  # the method's own
+                    raise
+                raise self._late(seconds, connection) from None
+
+    async def stream(self, order: list[Any], *, seconds: float) -> AsyncGenerator[Any]:
+        """Call a generator, and give its items; all of them have so many seconds."""
+        self._refuse_elsewhere()
+        try:
+            async with asyncio.timeout(seconds):
+                connection = await self.connected()
+        except TimeoutError:
+            raise self._late(seconds, None) from None
+        stream = connection.stream(order)
+        try:
+            async for item in stream:
+                yield item
+        finally:
+            await stream.aclose()
+
+    def _late(self, seconds: float, connection: _Connection | None) -> CallTimeout | OwnerDied:
+        if connection is None:
+            return OwnerDied(f"the process of `{self.name}` did not start anew within {seconds:g} s")
+        return CallTimeout(f"`{self.name}` did not answer within {seconds:g} s")
+
+    def _refuse_elsewhere(self) -> None:
+        if self._is_closed:
+            msg = f"`{self.name}` was called after its app had closed it"
+            raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
+        if self._process != os.getpid():
+            msg = f"`{self.name}` was started in process {self._process} and called in process {os.getpid()}"
+            raise OtherProcess(msg, hint="let each process start the app itself, after the fork")
+        if self._loop is not asyncio.get_running_loop():
+            msg = f"`{self.name}` was started in one event loop and called in another"
+            raise OtherLoop(msg, hint="call it in the app's event loop; from a thread, by `anyio.from_thread.run`")
+
+    async def connected(self) -> _Connection:
+        """Give a connection, waiting for the object's process where that starts anew."""
+        if self._connection is not None and self._connection.is_open:
+            return self._connection
+        async with self._connecting:
+            looked = self._loop.time()
+            while self._connection is None or not self._connection.is_open:
+                with suppress(OSError):
+                    self._connection = await self._connect()
+                    break
+                if self._loop.time() - looked > PATIENCE:
+                    await in_own_thread(self._owner.join_again)
+                    looked = self._loop.time()
+                await asyncio.sleep(POLL)
+            return self._connection
+
+    async def _connect(self) -> _Connection:
+        transport, connection = await self._loop.create_unix_connection(
+            lambda: _Connection(self.name), str(self._owner.socket)
+        )
+        if not is_same_user(transport.get_extra_info("socket")):
+            transport.abort()
+            msg = f"the process that answers for `{self.name}` is another user's"
+            raise PermissionError(msg)
+        await connection.ready  # for the system also connects to a process that is just ending
+        return connection

@@ -1,0 +1,203 @@
+"""The wire between a worker and an object's owner: frames over a unix socket, many at once, of a bounded size."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from abc import ABC, abstractmethod
+from enum import IntEnum
+from typing import Any, cast
+
+from tenure.errors import StateTooLarge
+from tenure.remote.errors import RemoteError
+from tenure.remote.values import read, written
+
+VERSION = 1
+_HEAD = struct.Struct("<BBHIQ")
+"""Version, what it is, how many buffers follow, bytes of the message, number of the call."""
+_LENGTH = struct.Struct("<Q")
+MOST_BUFFERS = 1024
+SMALL = 64 * 1024
+"""Bytes that are received at once, while no larger frame is under way."""
+LARGEST = 256 * 1024 * 1024
+"""Bytes that a frame may have, with its buffers."""
+
+
+class What(IntEnum):
+    """What a frame is."""
+
+    CALL = 1
+    CANCEL = 2
+    RESULT = 3
+    ERROR = 4
+    ITEM = 5
+    MORE = 6
+    END = 7
+    READY = 8
+
+
+class Wire(asyncio.BufferedProtocol, ABC):
+    """
+    One end of a connection: frames in, frames out.
+
+    Each frame that is received has a piece of memory of its own, of which its arrays are views; the system writes the
+    larger ones right there.
+    """
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._outgoing: list[bytes] = []
+        self._small = bytearray(SMALL)
+        self._filled = 0
+        self._frame: bytearray | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def pause_writing(self) -> None:
+        """Note that the other end does not keep up."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Note that it does again."""
+        self._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        del exc
+        self._transport = None
+        self._writable.set()
+        self.lost()
+
+    async def writable(self) -> None:
+        """Wait while the other end does not keep up."""
+        await self._writable.wait()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the other end is there, as far as is known."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def close(self) -> None:
+        """Hang up, once what was sent is gone."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Say where to what comes next."""
+        del sizehint
+        return memoryview(self._small if self._frame is None else self._frame)[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Act on each frame that is whole."""
+        self._filled += nbytes
+        try:
+            if self._frame is None:
+                self._split()
+            elif self._filled == len(self._frame):
+                frame, self._frame, self._filled = self._frame, None, 0
+                self._act(frame)
+        except (ValueError, TypeError, KeyError, IndexError, struct.error) as error:
+            self.confused(error)
+            if self._transport is not None:
+                self._transport.abort()
+
+    def _split(self) -> None:
+        at, small = 0, memoryview(self._small)
+        while (size := _size(small[at : self._filled])) is not None:
+            if at + size > self._filled:
+                self._frame = bytearray(size)
+                self._frame[: self._filled - at] = small[at : self._filled]
+                self._filled -= at
+                return
+            self._act(bytearray(small[at : at + size]))
+            at += size
+        rest = bytes(small[at : self._filled])
+        self._small[: len(rest)] = rest
+        self._filled = len(rest)
+
+    def _act(self, frame: bytearray) -> None:
+        _, what, count, length, number = _HEAD.unpack_from(frame)
+        whole = memoryview(frame)
+        start = _HEAD.size + count * _LENGTH.size
+        at, buffers = start + length, list[memoryview]()
+        for each in range(count):
+            (size,) = _LENGTH.unpack_from(frame, _HEAD.size + each * _LENGTH.size)
+            buffers.append(whole[at : at + size])
+            at += size
+        self.received(What(what), number, read(whole[start : start + length], buffers))
+
+    def send(self, what: What, number: int, value: object = None, *, copied: bool = False) -> None:
+        """
+        Send a frame; its arrays are read until they are gone, unless they are `copied` first.
+
+        Raises:
+            NotSerialisable: The value is no data; nothing was sent.
+            StateTooLarge: It is larger than a frame may be; likewise.
+            RemoteError: The connection is gone.
+        """
+        content, buffers = written(value)
+        lengths = [len(buffer) for buffer in buffers]
+        size = _HEAD.size + len(content) + sum(lengths) + _LENGTH.size * len(lengths)
+        if size > LARGEST or len(buffers) > MOST_BUFFERS:
+            msg = f"{size} bytes in {len(buffers)} arrays are to be sent to another process, more than {LARGEST}"
+            raise StateTooLarge(msg, hint="send less at once, or share a large array by `SharedArray`")
+        if self._transport is None:
+            msg = "the connection to another process is gone"
+            raise RemoteError(msg)
+        head = _HEAD.pack(VERSION, what, len(buffers), len(content), number)
+        table = b"".join(_LENGTH.pack(length) for length in lengths)
+        if size > SMALL:
+            self._flush()
+            self._transport.write(head + table + content)
+            for buffer in buffers:
+                self._transport.write(bytes(buffer) if copied else buffer)
+            return
+        # A call of the system costs more than copying that: what is sent in one turn of the event loop goes together.
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing += [head, table, content, *map(bytes, buffers)]
+
+    def _flush(self) -> None:
+        if self._outgoing and self._transport is not None:
+            self._transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()
+
+    @abstractmethod
+    def received(self, what: What, number: int, value: Any) -> None:  # noqa: ANN401 (any value)
+        """Act on a frame."""
+
+    @abstractmethod
+    def lost(self) -> None:
+        """Act on the end of the connection."""
+
+    @abstractmethod
+    def confused(self, error: Exception) -> None:
+        """Note that what came is no frame of ours, before the connection is cut."""
+
+
+def _size(received: memoryview) -> int | None:
+    """Give the size of the frame that begins there, as soon as it says so itself."""
+    if len(received) < _HEAD.size:
+        return None
+    version, _, count, length, _ = _HEAD.unpack_from(received)
+    if version != VERSION or count > MOST_BUFFERS:
+        msg = f"a frame of version {version} with {count} buffers"
+        raise ValueError(msg)
+    start = _HEAD.size + count * _LENGTH.size
+    if len(received) < start:
+        return None
+    size = (
+        start
+        + length
+        + sum(_LENGTH.unpack_from(received, _HEAD.size + each * _LENGTH.size)[0] for each in range(count))
+    )
+    if size > LARGEST:
+        msg = f"a frame of {size} bytes"
+        raise ValueError(msg)
+    return int(size)

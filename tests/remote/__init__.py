@@ -1,0 +1,1 @@
+"""Objects that live in a process of their own."""
