@@ -38,8 +38,13 @@ class Balancer:
     async def running(self, path: str, senders: int) -> AsyncIterator[Self]:
         """Balance for a block, in which each of some senders asks for a path, again and again."""
         limits = httpx.Limits(max_keepalive_connections=senders)
-        async with httpx.AsyncClient(timeout=10, limits=limits) as client, asyncio.TaskGroup() as tasks:
-            looking = [tasks.create_task(self._look(each)) for each in self._instances]
+        fresh = httpx.Limits(max_keepalive_connections=0)  # a look is to meet who takes connections now
+        async with (
+            httpx.AsyncClient(timeout=10, limits=limits) as client,
+            httpx.AsyncClient(timeout=PATIENCE, limits=fresh) as looker,
+            asyncio.TaskGroup() as tasks,
+        ):
+            looking = [tasks.create_task(self._look(looker, each)) for each in self._instances]
             await self.until(len(self._instances))
             over = asyncio.Event()
             sending = [tasks.create_task(self._send(client, path, over)) for _ in range(senders)]
@@ -57,18 +62,17 @@ class Balancer:
             while len(self.ready) != ready:
                 await asyncio.sleep(EVERY / 10)
 
-    async def _look(self, instance: str) -> None:
+    async def _look(self, client: httpx.AsyncClient, instance: str) -> None:
         while True:
-            if await self._is_ready(instance):
+            if await self._is_ready(client, instance):
                 self.ready.add(instance)
             else:
                 self.ready.discard(instance)
             await asyncio.sleep(EVERY)
 
-    async def _is_ready(self, instance: str) -> bool:
+    async def _is_ready(self, client: httpx.AsyncClient, instance: str) -> bool:
         try:
-            async with httpx.AsyncClient(timeout=PATIENCE) as client:
-                return (await client.get(f"{instance}/readyz")).status_code == 200
+            return (await client.get(f"{instance}/readyz")).status_code == 200
         except httpx.TransportError:
             return False
 

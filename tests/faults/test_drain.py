@@ -101,7 +101,7 @@ async def restarted(instances: Instances, ports: list[int]) -> Balancer:
 @pytest.mark.parametrize("server", ["uvicorn", "uvicorn-workers", "gunicorn"])
 async def test_a_rolling_restart_fails_no_request(tmp_path: Path, ports: list[int], server: str) -> None:
     """Behind a balancer that looks at `/readyz`, replacing one instance after the other fails no request."""
-    balancer = await restarted(Instances(tmp_path, server, delay=0.7), ports)
+    balancer = await restarted(Instances(tmp_path, server, delay=1.5), ports)
     assert balancer.failed == []
     assert balancer.answered > 10 * RESTARTS
 
