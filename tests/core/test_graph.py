@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
 from http import HTTPStatus
 from textwrap import dedent
 from typing import TYPE_CHECKING, Annotated, Any
@@ -447,10 +446,6 @@ def test_a_default_value_serves_an_app_scoped_resource() -> None:
 # --- missing-engine, wrong-connection ---------------------------------------------------------------------------------
 
 
-class Model:
-    """An object, which no other process can have."""
-
-
 def polled() -> Iterator[int]:
     """Have an end, which no machine of many would see to."""
     yield 1
@@ -459,7 +454,6 @@ def polled() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("resource", "message"),
     [
-        (scoped("host")(partial(Model)), "`Model` has the scope `host`, which has no engine here"),
         (scoped("cluster", name="once")(lambda: 1), "`once` has the scope `cluster`, which has no engine here"),
         (scoped("cluster")(polled), "`polled` has the scope `cluster`, which has no engine here"),
         (Counter("requests", scope="cluster"), "`requests` has the scope `cluster`, which has no engine here"),
@@ -685,11 +679,11 @@ def test_the_text_of_names_and_engines(program: Callable[[str], FastAPI]) -> Non
         async def two() -> int:
             return 2
 
-        @scoped("host")
-        class Model:
-            def __init__(self) -> None: ...
+        @scoped("cluster")
+        async def migrated() -> int:
+            return 3
 
-        app.get("/", dependencies=[Depends(one), Depends(two), Depends(Model)])(nothing)
+        app.get("/", dependencies=[Depends(one), Depends(two), Depends(migrated)])(nothing)
     """)
     assert str(refused(app)).strip() == dedent("""\
         error[duplicate-name]: 2 resources are named `db`
@@ -699,11 +693,11 @@ def test_the_text_of_names_and_engines(program: Callable[[str], FastAPI]) -> Non
         hint: give each a name of its own, `@scoped("app", name="…")`
         see:  docs/errors.md#duplicate-name
 
-        error[missing-engine]: `Model` has the scope `host`, which has no engine here
-          Model  host  shop.py:18
+        error[missing-engine]: `migrated` has the scope `cluster`, which has no engine here
+          migrated  cluster  shop.py:16
           used by GET /
 
-        hint: share it within one process, `scope="app"`; at "host" a function shares the value it returns
+        hint: say where machines share its value, `lifespan(state="valkey://host:6379")`, or set TENURE_STATE
         see:  docs/errors.md#missing-engine
 
         2 errors in 3 dependencies""")
