@@ -170,7 +170,7 @@ async def test_a_killed_keeper_is_replaced(place: Path) -> None:
         os.kill(keeper, signal.SIGKILL)
         await until_gone(owner)
         assert await handle(Thing.process) != owner
-    [home] = (path.parent for path in place.rglob("order.json"))
+    [home] = (path.parent for path in place.rglob("order.json"))  # noqa: ASYNC240 (a look takes no time)
     async with asyncio.timeout(PATIENCE):
         while locks.is_held(home / "keeper"):
             await asyncio.sleep(0.05)
