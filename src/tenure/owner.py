@@ -33,7 +33,12 @@ async def serve(order: dict[str, Any], home: Path, path: Path) -> None:
     async with running(also=[resource]) as scope:
         served = await scope.get(resource)
         async with Server(served).listening(path):
-            logger.info("%s is served by process %d", order["resource"], os.getpid())
+            logger.info(
+                "%s is served by process %d",
+                order["resource"],
+                os.getpid(),
+                extra={"tenure_event": "object-served", "tenure_resource": order["resource"]},
+            )
             await ending.wait()
             apart.ends(served)
 

@@ -109,6 +109,13 @@ async def test_an_error_of_an_unknown_class_is_told_in_words(handle: Remote[Thin
         await handle(Thing.strange)
 
 
+async def test_an_argument_of_another_type_is_told_in_words(handle: Remote[Thing]) -> None:
+    """Pydantic's error, which nobody else can make, is a `RemoteFailure`; the connection goes on."""
+    with pytest.raises(RemoteFailure, match="ValidationError: 1 validation error for int"):
+        _ = [point async for point in handle(Thing.points, "many")]  # type: ignore[arg-type] # the point
+    assert await handle(Thing.greet, "still") == "hello still"
+
+
 async def test_what_is_no_data_is_refused(handle: Remote[Thing]) -> None:
     """Neither side ever pickles: an argument is refused at once, an answer in the object's process."""
     with pytest.raises(NotSerialisable, match="lock"):

@@ -70,7 +70,11 @@ class ModelService:
             except TenureError:
                 if chosen is None:
                     raise
-                logger.exception("`%s` cannot be made of what it was swapped for: it is what is declared", recipe.name)
+                logger.exception(
+                    "`%s` cannot be made of what it was swapped for: it is what is declared",
+                    recipe.name,
+                    extra={"tenure_event": "model-swap-failed", "tenure_resource": recipe.name},
+                )
                 refused = version_of(recipe.name, chosen)
                 here = await stack.enter_async_context(ModelHere.opened(recipe, files))
             service = cls(here, declared, choice, refused)
@@ -117,7 +121,12 @@ class ModelService:
                 await self._served.swap(files)
                 self._refused = ""
             except TenureError:
-                logger.exception("`%s` cannot be swapped for `%s`, as it was elsewhere", self._model.version, chosen)
+                logger.exception(
+                    "`%s` cannot be swapped for `%s`, as it was elsewhere",
+                    self._model.version,
+                    chosen,
+                    extra={"tenure_event": "model-swap-failed", "tenure_resource": self._model.name},
+                )
                 self._refused = chosen
         self._tell()
 
@@ -221,7 +230,12 @@ class ModelApart(Model[Item, Result]):
                 async for word in self._client.stream(["words", [], {}], seconds=SILENCE):
                     self._known.hear(word)
             except Exception as error:  # noqa: BLE001 (whatever it is, it is listened to again)
-                logger.debug("the process of `%s` is not heard: %r", self.name, error)
+                logger.debug(
+                    "the process of `%s` is not heard: %r",
+                    self.name,
+                    error,
+                    extra={"tenure_event": "model-unheard", "tenure_resource": self.name},
+                )
             self._known.is_away, self._known.is_full = True, False
             await asyncio.sleep(AGAIN)
 

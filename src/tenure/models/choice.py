@@ -132,9 +132,18 @@ class DeploymentsChoice(Choice):
             try:
                 await follow()
             except StateError as error:
-                logger.warning("what was chosen in the place of `%s` cannot be read: %s", declared, error.message)
+                logger.warning(
+                    "what was chosen in the place of `%s` cannot be read: %s",
+                    declared,
+                    error.message,
+                    extra={"tenure_event": "model-choice-unread"},
+                )
             except Exception:  # whatever it is, it is looked for again
-                logger.exception("what was chosen in the place of `%s` cannot be followed", declared)
+                logger.exception(
+                    "what was chosen in the place of `%s` cannot be followed",
+                    declared,
+                    extra={"tenure_event": "model-not-followed"},
+                )
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY):
                     await heard.wait()

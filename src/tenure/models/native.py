@@ -126,6 +126,7 @@ class NativeThreads:
                     self._name,
                     self._workers,
                     available,
+                    extra={"tenure_event": "native-threads", "tenure_resource": self._name},
                 )
         elif self._workers * threads > available:
             logger.warning(
@@ -136,6 +137,7 @@ class NativeThreads:
                 self._workers,
                 threads,
                 available,
+                extra={"tenure_event": "native-threads", "tenure_resource": self._name},
             )
         elif "numpy" in sys.modules and not _controllable() and not any(name in os.environ for name in VARIABLES):
             logger.warning(
@@ -144,6 +146,7 @@ class NativeThreads:
                 self._name,
                 threads,
                 threads,
+                extra={"tenure_event": "native-threads", "tenure_resource": self._name},
             )
 
     def _apply(self) -> None:

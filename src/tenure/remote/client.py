@@ -65,7 +65,12 @@ class _Connection(Wire):
         self._answers.clear()
 
     def confused(self, error: Exception) -> None:
-        logger.error("what the process of `%s` has sent cannot be read: %r", self._name, error)
+        logger.error(
+            "what the process of `%s` has sent cannot be read: %r",
+            self._name,
+            error,
+            extra={"tenure_event": "frame-unreadable"},
+        )
 
     def _died(self) -> OwnerDied:
         msg = f"the process of `{self._name}` ended while it was called: the call may have run, or not"

@@ -39,16 +39,24 @@ def made_anew(described: dict[str, Any]) -> Exception:
 
     Its constructor is not called: what it was made with is not known, only what it keeps.
     """
-    kind = _class(described["module"], described["name"])
-    error: Exception
-    if kind is None or described["arguments"] is None:
+    error = _made(described)
+    if error is None:
         name = f"{described['module']}.{described['name']}"
         error = RemoteFailure(f"{name}: {described['message']}", kind=name)
-    else:
+    error.add_note(f"raised in the process of the object:\n{described['traceback']}")
+    return error
+
+
+def _made(described: dict[str, Any]) -> Exception | None:
+    kind = _class(described["module"], described["name"])
+    if kind is None or described["arguments"] is None:
+        return None
+    try:
         error = kind.__new__(kind)
         error.args = tuple(described["arguments"])
         vars(error).update(described["state"])
-    error.add_note(f"raised in the process of the object:\n{described['traceback']}")
+    except TypeError:  # it is not made of Python alone, as Pydantic's ValidationError
+        return None
     return error
 
 

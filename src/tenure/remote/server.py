@@ -125,7 +125,7 @@ class _Connection(Wire):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if not is_same_user(transport.get_extra_info("socket")):
-            logger.error("a process of another user was hung up on")
+            logger.error("a process of another user was hung up on", extra={"tenure_event": "stranger"})
             transport.close()
             return
         self.send(What.READY, 0)
@@ -228,4 +228,4 @@ class _Connection(Wire):
             self._call_off(number)
 
     def confused(self, error: Exception) -> None:
-        logger.error("what a worker has sent cannot be read: %r", error)
+        logger.error("what a worker has sent cannot be read: %r", error, extra={"tenure_event": "frame-unreadable"})
