@@ -28,12 +28,14 @@ State = dict[str, Any]
 _MISSING = object()
 
 
-class Lifespan(Protocol):
-    """What `FastAPI(lifespan=…)` takes."""
+if TYPE_CHECKING:
 
-    def __call__(self, app: FastAPI, /) -> AbstractAsyncContextManager[State]:
-        """Run an app for a block."""
-        ...
+    class Lifespan(Protocol):
+        """What `FastAPI(lifespan=…)` takes."""
+
+        def __call__(self, app: FastAPI, /) -> AbstractAsyncContextManager[State]:
+            """Run an app for a block."""
+            ...
 
 
 class Scope:
@@ -137,7 +139,7 @@ def lifespan(  # noqa: PLR0913 (each says something about the run of an app)
     return Composed(app, also, deployment, state, grace, drain_delay, start, wait)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)  # the rest takes as long to make as a module to import
 class Composed:
     """A lifespan, with what was said to `lifespan`."""
 

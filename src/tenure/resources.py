@@ -13,7 +13,6 @@ from starlette.requests import HTTPConnection
 
 from tenure import belonging
 from tenure.calls import Step, drawn, location_of, name_of, parameters_of, type_and_marks
-from tenure.checks import Check, Health, Verdict, Words, effective
 from tenure.cycles import cycles
 from tenure.errors import CalledDirectly, DeclarationError, DependencyCycle
 from tenure.factories import Kind, kind_of, opener, without_partial
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         _GeneratorContextManager,
     )
 
+    from tenure.checks import Check, Health, Verdict, Words
     from tenure.remote.handle import Remote
 
 T = TypeVar("T")
@@ -142,7 +142,12 @@ class Resource(Generic[T_co]):
         """Its health checks, those of the method that it is bound from among them."""
         declaration, instance = self._method_of or (None, None)
         above = [check.bound(instance) for check in declaration.checks] if declaration is not None else []
-        return effective([*above, *self._checks])
+        found = [*above, *self._checks]
+        if not found:
+            return found
+        from tenure.checks import effective  # noqa: PLC0415 (which most resources need not load)
+
+        return effective(found)
 
     def add_check(self, check: Check) -> None:
         """
@@ -181,6 +186,8 @@ class Resource(Generic[T_co]):
             DeclarationError: The resource has no value between requests, the function takes something else, or a time
                 is not above 0.
         """
+        from tenure.checks import Health  # noqa: PLC0415 (which most resources need not load)
+
         health: Health[T_co] = Health(self, words)
         return health if check is None else health(check)
 
@@ -252,22 +259,24 @@ class Resource(Generic[T_co]):
         return bound
 
 
-class _ScopedShared(Protocol):
-    """What `scoped("host")` gives, to a type checker: a class becomes a handle on its one object."""
+if TYPE_CHECKING:
 
-    @overload
-    def __call__(self, factory: type[T], /) -> Resource[Remote[T]]: ...
-    @overload
-    def __call__(self, factory: Callable[..., AsyncIterator[T]], /) -> Resource[T]: ...
-    @overload
-    def __call__(self, factory: Callable[..., Iterator[T]], /) -> Resource[T]: ...
-    @overload
-    def __call__(self, factory: Callable[..., Coroutine[Any, Any, T]], /) -> Resource[T]: ...
-    @overload
-    def __call__(self, factory: Callable[..., T], /) -> Resource[T]: ...
-    def __call__(self, factory: Callable[..., Any], /) -> Resource[Any]:
-        """Declare that what this factory makes is shared."""
-        ...
+    class _ScopedShared(Protocol):
+        """What `scoped("host")` gives, to a type checker: a class becomes a handle on its one object."""
+
+        @overload
+        def __call__(self, factory: type[T], /) -> Resource[Remote[T]]: ...
+        @overload
+        def __call__(self, factory: Callable[..., AsyncIterator[T]], /) -> Resource[T]: ...
+        @overload
+        def __call__(self, factory: Callable[..., Iterator[T]], /) -> Resource[T]: ...
+        @overload
+        def __call__(self, factory: Callable[..., Coroutine[Any, Any, T]], /) -> Resource[T]: ...
+        @overload
+        def __call__(self, factory: Callable[..., T], /) -> Resource[T]: ...
+        def __call__(self, factory: Callable[..., Any], /) -> Resource[Any]:
+            """Declare that what this factory makes is shared."""
+            ...
 
 
 class Scoped:

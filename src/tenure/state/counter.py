@@ -33,17 +33,19 @@ SHORTEST = 0.05
 """Seconds that there must be between two of them."""
 
 
-class Number(Protocol):
-    """What a counter counts with."""
+if TYPE_CHECKING:
 
-    def add(self, n: int = 1) -> int:
-        """Add to it, and give the new value."""
-        ...
+    class Number(Protocol):
+        """What a counter counts with."""
 
-    @property
-    def value(self) -> int:
-        """The value now."""
-        ...
+        def add(self, n: int = 1) -> int:
+            """Add to it, and give the new value."""
+            ...
+
+        @property
+        def value(self) -> int:
+            """The value now."""
+            ...
 
 
 async def _published(address: Any = Depends(state_address)) -> AsyncIterator[ClusterCounts]:  # noqa: ANN401, B008 (FastAPI's way)
