@@ -238,6 +238,24 @@ class Resource(Generic[T_co]):
         _is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined] # noqa: SLF001
         __call__._is_coroutine = _is_coroutine  # type: ignore[attr-defined] # noqa: SLF001
 
+    def made_by(
+        self,
+        factory: Callable[..., Any],
+        *,
+        name: str | None,
+        scope: ScopeName | None = None,
+        location: str | None = None,
+    ) -> Resource[Any]:
+        """Give a resource whose value another factory makes, and which has as long to start and to close as this."""
+        return Resource(
+            factory,
+            scope=scope or self.scope,
+            name=name,
+            start_timeout=self.start_timeout,
+            close_timeout=self.close_timeout,
+            location=location,
+        )
+
     def __set_name__(self, owner: type, name: str) -> None:
         # A resource that is only kept in a class, made elsewhere, must not be bound to the instances.
         written_here = inspect.isfunction(self.factory) and self.factory.__qualname__ == f"{owner.__qualname__}.{name}"
@@ -247,13 +265,7 @@ class Resource(Generic[T_co]):
         """Give the resource itself, or for a method its twin that is bound to the instance, the same one each time."""
         if instance is None or self._method_name is None:
             return self
-        bound: Resource[T_co] = Resource(
-            self.factory.__get__(instance),
-            scope=self.scope,
-            name=self.explicit_name,
-            start_timeout=self.start_timeout,
-            close_timeout=self.close_timeout,
-        )
+        bound: Resource[T_co] = self.made_by(self.factory.__get__(instance), name=self.explicit_name)
         bound._method_of = self, instance
         instance.__dict__[self._method_name] = bound  # found before this method from now on
         return bound

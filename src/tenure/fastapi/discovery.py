@@ -104,13 +104,7 @@ class Discovery:
             return override
         if call not in self.stand_ins and not self._wants_request(override):
             # What replaces a started resource is started too, once and with its own end, not called for each request.
-            stand_in = self.stand_ins[call] = Resource(
-                override,
-                scope=call.scope,
-                name=call.name,
-                start_timeout=call.start_timeout,
-                close_timeout=call.close_timeout,
-            )
+            stand_in = self.stand_ins[call] = call.made_by(override, name=call.name)
             self._replaced[stand_in] = call
         return self.stand_ins.get(call, override)
 

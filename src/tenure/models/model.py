@@ -150,14 +150,7 @@ class _ApartModel(Apart):
             async with ModelService.opened(recipe, checked(recipe.name, files), choice) as service:
                 yield service
 
-        return Resource(
-            served,
-            scope="app",
-            name=resource.name,
-            start_timeout=resource.start_timeout,
-            close_timeout=resource.close_timeout,
-            location=resource.location,
-        )
+        return resource.made_by(served, scope="app", name=resource.name, location=resource.location)
 
     @asynccontextmanager
     async def handle(self, client: Client) -> AsyncGenerator[Model[Any, Any]]:

@@ -179,17 +179,8 @@ class _ApartClass(Apart):
 
     def owned(self, home: Path | None = None) -> Resource[Any]:
         del home
-        from tenure.resources import Resource  # noqa: PLC0415 (as above)
-
         resource = self.resource
-        return Resource(
-            resource.factory,
-            scope="app",
-            name=resource.name,
-            start_timeout=resource.start_timeout,
-            close_timeout=resource.close_timeout,
-            location=resource.location,
-        )
+        return resource.made_by(resource.factory, scope="app", name=resource.name, location=resource.location)
 
     @asynccontextmanager
     async def handle(self, client: Client) -> AsyncGenerator[Any]:
