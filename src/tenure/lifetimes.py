@@ -16,14 +16,13 @@ from tenure.errors import (
     CloseFailed,
     NotRunning,
     NotStarted,
-    OtherLoop,
-    OtherProcess,
     ResourceFailed,
     StartFailed,
     TenureError,
 )
 from tenure.factories import opener
 from tenure.observers import observer
+from tenure.origin import Origin, running_loop
 from tenure.threads import in_own_thread
 
 if TYPE_CHECKING:
@@ -192,8 +191,7 @@ class Lifetime:
 
     def __init__(self, graph: Graph, open_with: Callable[[Node], Opening] | None = None) -> None:
         self._graph = graph
-        self._process = os.getpid()
-        self._loop = _asyncio_loop()
+        self._origin = Origin(_asyncio_loop())
         self.state: State = "declared"
         self.began = time()
         self.ready_seconds: float | None = None
@@ -215,12 +213,12 @@ class Lifetime:
     @property
     def is_steady(self) -> bool:
         """Whether all of it is ready, in this process and event loop, so that each value is what it will be."""
-        return self._is_settled and self._loop is _loop()
+        return self._is_settled and self._origin.loop is running_loop()
 
     @property
     def here(self) -> bool:
         """Whether this is the process and the event loop that it belongs to, and it is not closed."""
-        return self.state != "closed" and self._process == os.getpid() and self._loop is _loop()
+        return self.state != "closed" and self._origin.is_here
 
     def value(self, node: Node) -> Any:  # noqa: ANN401 (any value)
         """
@@ -244,17 +242,11 @@ class Lifetime:
             OtherLoop: This is not the event loop that started it.
             AlreadyClosed: It is closed.
         """
-        if self._process != os.getpid():
-            msg = f"`{name}` was started in process {self._process} and used in process {os.getpid()}"
-            raise OtherProcess(msg, hint="let each process start the app itself, after the fork")
+        self._origin.refuse_other_process(name)
         if self.state == "closed":
             msg = f"`{name}` was used after its app had closed it"
             raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
-        if self._loop is not _loop():
-            msg = f"`{name}` was started in one event loop and used in another"
-            raise OtherLoop(
-                msg, hint="run the app and what calls it in one event loop; in tests, one loop for fixture and test"
-            )
+        self._origin.refuse_other_loop(name)
 
     def _not_ready(self, tenant: Tenant) -> NotRunning:
         name = tenant.node.name
@@ -373,18 +365,11 @@ def _told(error: BaseException | None) -> tuple[str, tuple[str, ...], str]:
 
 
 def _asyncio_loop() -> asyncio.AbstractEventLoop:
-    loop = _loop()
+    loop = running_loop()
     if loop is None:
         msg = "the app was started outside of asyncio"
         raise NotStarted(msg, hint="run it in an asyncio event loop, as uvicorn does; trio is not served")
     return loop
-
-
-def _loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:

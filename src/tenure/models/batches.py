@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +11,10 @@ from random import randint
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from tenure.errors import OtherLoop, OtherProcess
 from tenure.models.batching import Counts
 from tenure.models.computing import answer, computed
 from tenure.models.errors import ModelBusy, ModelClosed, ModelFailed, ModelLate
+from tenure.origin import FROM_A_THREAD, Origin
 from tenure.remote.turns import Turns
 
 if TYPE_CHECKING:
@@ -84,8 +83,8 @@ class Batcher(Generic[T, R]):
         self.batching = batching
         self.counts = Counts()
         self.on_full: Callable[[], None] = lambda: None
-        self._process = os.getpid()
-        self._loop = asyncio.get_running_loop()
+        self._origin = Origin()
+        self._loop = self._origin.loop
         self._turns = Turns(batching.workers, f"tenure: {name}")
         self._current = _Version(function)
         self._queue: deque[_Item] = deque()
@@ -121,12 +120,8 @@ class Batcher(Generic[T, R]):
         """
         if self._is_closing:
             raise self._closed()
-        if self._process != os.getpid():
-            msg = f"`{self.name}` was started in process {self._process} and called in process {os.getpid()}"
-            raise OtherProcess(msg, hint="let each process start the app itself, after the fork")
-        if self._loop is not asyncio.get_running_loop():
-            msg = f"`{self.name}` was started in one event loop and called in another"
-            raise OtherLoop(msg, hint="call it in the app's event loop; from a thread, by `anyio.from_thread.run`")
+        self._origin.refuse_other_process(self.name)
+        self._origin.refuse_other_loop(self.name, hint=FROM_A_THREAD)
 
     def refuse_full(self, items: int = 1) -> None:
         """

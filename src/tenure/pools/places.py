@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tenure.errors import OtherLoop, OtherProcess
 from tenure.observers import observer
+from tenure.origin import Origin
 from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
 from tenure.pools.sites import route_of, shown
 
@@ -73,8 +72,8 @@ class Places:
         self.size = size
         self.loans: set[Loan] = set()
         self.refused = 0
-        self._process = os.getpid()
-        self._loop = asyncio.get_running_loop()
+        self._origin = Origin()
+        self._loop = self._origin.loop
         self.observers = observer()
         self._free = size
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -158,9 +157,7 @@ class Places:
         Raises:
             OtherProcess: This is not the process that made it.
         """
-        if self._process != os.getpid():
-            msg = f"pool `{self.name}` was started in process {self._process} and used in process {os.getpid()}"
-            raise OtherProcess(msg, hint="let each process start the app itself, after the fork")
+        self._origin.refuse_other_process(self.name, "pool ")
 
     def held(self) -> list[str]:
         """Say who holds a place, longest first, a line each."""
@@ -206,11 +203,7 @@ class Places:
 
     def _refuse_elsewhere(self) -> None:
         self.refuse_other_process()
-        if self._loop is not asyncio.get_running_loop():
-            msg = f"pool `{self.name}` was started in one event loop and used in another"
-            raise OtherLoop(
-                msg, hint="run the app and what calls it in one event loop; in tests, one loop for fixture and test"
-            )
+        self._origin.refuse_other_loop(self.name, "pool ")
 
     def _refuse_deadlock(self, holding: Loan) -> None:
         stuck = {loan.task for loan in self.loans if loan.waits or loan is holding} - {None}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from tenure.errors import AlreadyClosed, OtherLoop, OtherProcess
+from tenure.errors import AlreadyClosed
 from tenure.host.sockets import is_same_user
+from tenure.origin import FROM_A_THREAD, Origin
 from tenure.remote.errors import CallTimeout, OwnerDied
 from tenure.remote.failures import made_anew
 from tenure.remote.wire import What, Wire
@@ -133,8 +133,8 @@ class Client:
     def __init__(self, name: str, owner: Owner) -> None:
         self.name = name
         self._owner = owner
-        self._process = os.getpid()
-        self._loop = asyncio.get_running_loop()
+        self._origin = Origin()
+        self._loop = self._origin.loop
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._is_closed = False
@@ -196,12 +196,8 @@ class Client:
         if self._is_closed:
             msg = f"`{self.name}` was called after its app had closed it"
             raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
-        if self._process != os.getpid():
-            msg = f"`{self.name}` was started in process {self._process} and called in process {os.getpid()}"
-            raise OtherProcess(msg, hint="let each process start the app itself, after the fork")
-        if self._loop is not asyncio.get_running_loop():
-            msg = f"`{self.name}` was started in one event loop and called in another"
-            raise OtherLoop(msg, hint="call it in the app's event loop; from a thread, by `anyio.from_thread.run`")
+        self._origin.refuse_other_process(self.name)
+        self._origin.refuse_other_loop(self.name, hint=FROM_A_THREAD)
 
     async def connected(self) -> _Connection:
         """Give a connection, waiting for the object's process where that starts anew."""
