@@ -3,50 +3,16 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-PATIENCE = 30
+from tests.faults.serving import connected, served
+
+APP = "tests.faults.counting:app"
 REQUESTS = 600
 CLIENTS = 16
-
-
-@contextmanager
-def served(port: int, workers: int, folder: Path, deployment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the app with several workers of uvicorn, and stop it."""
-    command = ["uvicorn", "counting:app", "--port", str(port), "--workers", str(workers), "--log-level", "warning"]
-    environment = {**os.environ, "TENURE_DEPLOYMENT": deployment, "XDG_RUNTIME_DIR": str(folder)}
-    server = subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=Path(__file__).parent, env=environment, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield server
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(PATIENCE)
-
-
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[httpx.AsyncClient]:
-    """Wait until the server answers, and give a client whose every request may meet another worker."""
-    limits = httpx.Limits(max_keepalive_connections=0)
-    base = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(base_url=base, timeout=PATIENCE, limits=limits) as client:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                try:
-                    await client.get("/value")
-                except httpx.TransportError:
-                    await asyncio.sleep(0.05)
-                else:
-                    break
-        yield client
 
 
 @pytest.fixture
@@ -60,8 +26,8 @@ async def test_a_worker_killed_under_load_takes_no_count_with_it(folder: Path, p
     """Of 4 workers one is killed -9 under load: every add that was answered counts, and none that was not sent."""
     acknowledged, pids = 0, set[int]()
     left = iter(range(REQUESTS))
-    with served(port, 4, folder, "killed"):
-        async with connected(port) as client:
+    with served(APP, port, 4, TENURE_DEPLOYMENT="killed", XDG_RUNTIME_DIR=str(folder)):
+        async with connected(port, "/value") as client:
 
             async def press() -> None:
                 nonlocal acknowledged
@@ -87,7 +53,7 @@ async def test_a_worker_killed_under_load_takes_no_count_with_it(folder: Path, p
 async def test_the_count_begins_anew_when_no_worker_is_left(folder: Path, port: int) -> None:
     """Workers that are started after all others have gone begin at 0."""
     for _ in range(2):
-        with served(port, 2, folder, "anew"):
-            async with connected(port) as client:
+        with served(APP, port, 2, TENURE_DEPLOYMENT="anew", XDG_RUNTIME_DIR=str(folder)):
+            async with connected(port, "/value") as client:
                 values = [(await client.get("/add")).json()[0] for _ in range(10)]
         assert values == list(range(1, 11))

@@ -7,10 +7,7 @@ import hashlib
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +17,15 @@ import pytest
 from tenure import running
 from tenure.models import ModelBusy, ModelFile
 from tenure.remote import OwnerDied
+from tests.faults.serving import PATIENCE, connected, served
 from tests.models.served import Answer, app, lines, multiplier, patient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
 
     from tenure.models import Model
 
-PROJECT = Path(__file__).parents[2]
-PATIENCE = 30
+APP = "tests.models.served:app"
 CALLS = 1500
 
 
@@ -48,39 +45,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = pinned(tmp_path, "2")
     (tmp_path / "declared").write_text(f"{file.path}\n{file.sha256}\n")
     return tmp_path
-
-
-@contextmanager
-def served(port: int, workers: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the app with several workers of uvicorn, and stop it."""
-    command = ["uvicorn", "tests.models.served:app", "--port", str(port), "--workers", str(workers)]
-    server = subprocess.Popen(
-        [sys.executable, "-m", *command, "--log-level", "warning"],
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", os.environ.get("PYTHONPATH", "")])},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield server
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(PATIENCE)
-
-
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[httpx.AsyncClient]:
-    """Wait until the server answers, and give a client whose every request may meet another worker."""
-    limits = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, limits=limits) as client:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                try:
-                    await client.get("/version")
-                except httpx.TransportError:
-                    await asyncio.sleep(0.05)
-                else:
-                    break
-        yield client
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -134,8 +98,8 @@ async def is_away(model: Model[int, Answer]) -> bool:
 async def test_two_workers_load_once(place: Path, port: int) -> None:
     """The model is loaded by one process, in which the items of both workers are computed; it ends with the last."""
     del place
-    with served(port, 2):
-        async with connected(port) as client:
+    with served(APP, port, 2):
+        async with connected(port, "/version") as client:
             assert len(await versions(client, 2)) == 1
             answers = [
                 answer.json() for answer in await asyncio.gather(*(client.get(f"/times/{n}") for n in range(20)))
@@ -213,8 +177,8 @@ async def test_all_workers_see_a_swap_that_another_process_asks_for(place: Path,
     """While two workers serve, a command swaps the model: no request fails, and both know the new version."""
     outcomes = Counter[str]()
     stop = asyncio.Event()
-    with served(port, 2):
-        async with connected(port) as client:
+    with served(APP, port, 2):
+        async with connected(port, "/version") as client:
 
             async def call() -> None:
                 while not stop.is_set():

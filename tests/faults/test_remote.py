@@ -6,10 +6,7 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +16,13 @@ import pytest
 from tenure import running
 from tenure.host import locks
 from tenure.remote import OwnerBusy, OwnerDied
+from tests.faults.serving import PATIENCE, connected, served
 from tests.remote.things import Thing, app, thing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
     from tenure.remote import Remote
 
-PROJECT = Path(__file__).parents[2]
-PATIENCE = 30
+APP = "tests.remote.things:app"
 CALLS = 1500
 
 
@@ -37,39 +32,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tmp_path.chmod(0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     return tmp_path
-
-
-@contextmanager
-def served(port: int, workers: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the app with several workers of uvicorn, and stop it."""
-    command = ["uvicorn", "tests.remote.things:app", "--port", str(port), "--workers", str(workers)]
-    server = subprocess.Popen(
-        [sys.executable, "-m", *command, "--log-level", "warning"],
-        cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", os.environ.get("PYTHONPATH", "")])},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield server
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(PATIENCE)
-
-
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[httpx.AsyncClient]:
-    """Wait until the server answers, and give a client whose every request may meet another worker."""
-    limits = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, limits=limits) as client:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                try:
-                    await client.get("/count")
-                except httpx.TransportError:
-                    await asyncio.sleep(0.05)
-                else:
-                    break
-        yield client
 
 
 async def processes(client: httpx.AsyncClient, workers: int) -> tuple[set[int], set[int]]:
@@ -106,8 +68,8 @@ async def until_gone(process: int) -> None:
 
 async def test_four_workers_call_one_object_that_ends_with_the_last(place: Path, port: int) -> None:
     """All of 200 calls are counted by one object in one process; it is gone after the server, its resources closed."""
-    with served(port, 4):
-        async with connected(port) as client:
+    with served(APP, port, 4):
+        async with connected(port, "/count") as client:
             _, owners = await processes(client, 4)
             first = (await client.get("/count")).json()
             counts = [answer.json() for answer in await asyncio.gather(*(client.get("/count") for _ in range(30)))]
@@ -120,8 +82,8 @@ async def test_four_workers_call_one_object_that_ends_with_the_last(place: Path,
 
 async def test_a_killed_object_fails_only_the_calls_under_way(place: Path, port: int) -> None:
     """Of calls from two workers, those under way get 503; all later ones are answered by a new object."""
-    with served(port, 2):
-        async with connected(port) as client:
+    with served(APP, port, 2):
+        async with connected(port, "/count") as client:
             _, owners = await processes(client, 2)
             [owner] = owners
             held = [asyncio.create_task(client.get("/hold?name=never")) for _ in range(2)]
@@ -180,8 +142,8 @@ async def test_a_killed_worker_takes_nothing_with_it(place: Path, port: int) -> 
     """Under load one of two workers is killed: the other's calls all succeed, by the same object."""
     del place
     outcomes = Counter[str]()
-    with served(port, 2):
-        async with connected(port) as client:
+    with served(APP, port, 2):
+        async with connected(port, "/count") as client:
             workers, owners = await processes(client, 2)
             victim = min(workers)
 

@@ -285,7 +285,7 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back_at() -> None:
         assert 1 <= int((raised.value.headers or {})["Retry-After"]) <= 2
         held.go.set()
         await asyncio.gather(*tasks)
-        square.served.batcher.counts.recent = 5.0  # type: ignore[attr-defined] # as if batches took so long
+        square.served.batcher.counts.batch_seconds = 5.0  # type: ignore[attr-defined] # as if batches took so long
         held.hold()
         tasks = [asyncio.create_task(square(0))]
         await held.until_held()
@@ -442,6 +442,11 @@ def test_room_refuses_before_all_else() -> None:
         tasks.extend([first, second])
         return []
 
+    @app.get("/emptied")
+    async def emptied() -> list[int]:
+        held.go.set()
+        return await asyncio.gather(*tasks)
+
     tasks: list[asyncio.Task[int]] = []
     with TestClient(app) as client:
         client.get("/fill")
@@ -449,7 +454,7 @@ def test_room_refuses_before_all_else() -> None:
         assert (answer.status_code, called) == (503, [])
         assert int(answer.headers["Retry-After"]) >= 1
         assert answer.headers["Content-Type"] == "application/problem+json"
-        held.go.set()
+        assert client.get("/emptied").json() == [1, 4]
         assert client.post("/square?number=nonsense").status_code == 422
         assert client.post("/square?number=3").json() == 9
         assert called == ["other", "other"]

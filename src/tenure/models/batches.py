@@ -137,7 +137,7 @@ class Batcher(Generic[T, R]):
     def retry_after(self) -> int:
         """Give whole seconds after which what waits now will have been computed, as batches go at present."""
         batches = self._waiting / self.batching.max_batch + self._running
-        return max(1, math.ceil(batches * self.counts.recent / self.batching.workers))
+        return max(1, math.ceil(batches * self.counts.batch_seconds / self.batching.workers))
 
     async def one(self, value: T, seconds: float | None) -> R:
         """
@@ -287,7 +287,7 @@ class Batcher(Generic[T, R]):
                 break
             self._queue.popleft()
             self._waits_no_longer(item)
-            self.counts.waited += now - item.since
+            self.counts.wait_seconds += now - item.since
             batch.append(item)
         return batch
 
@@ -323,8 +323,8 @@ class Batcher(Generic[T, R]):
 
     def _took(self, seconds: float) -> None:
         counts = self.counts
-        counts.busy += seconds
-        counts.recent = (1 - RECENT) * counts.recent + RECENT * seconds if counts.batches > 1 else seconds
+        counts.busy_seconds += seconds
+        counts.batch_seconds = (1 - RECENT) * counts.batch_seconds + RECENT * seconds if counts.batches > 1 else seconds
 
     def _give(self, item: _Item, result: Any) -> None:  # noqa: ANN401 (any value)
         if isinstance(result, BaseException):

@@ -83,9 +83,9 @@ class Counts:
         batches: How many batches were computed.
         items: How many items were in them.
         largest: How many were in the largest.
-        waited: Seconds that items have waited to be computed, all together.
-        busy: Seconds that batches took, all together.
-        recent: Seconds that a batch takes, a moving average.
+        wait_seconds: Seconds that items have waited to be computed, all together.
+        busy_seconds: Seconds that batches took, all together.
+        batch_seconds: Seconds that a batch takes, a moving average.
     """
 
     served: int = 0
@@ -96,6 +96,6 @@ class Counts:
     batches: int = 0
     items: int = 0
     largest: int = 0
-    waited: float = 0.0
-    busy: float = 0.0
-    recent: float = 0.0
+    wait_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    batch_seconds: float = 0.0

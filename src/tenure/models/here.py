@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self
 
@@ -43,22 +44,12 @@ class Served(Generic[Item, Result]):
     @property
     def stats(self) -> ModelStats:
         """How it is doing."""
-        batcher, counts = self.batcher, self.batcher.counts
+        batcher = self.batcher
         return ModelStats(
             version=self.loaded.version,
             waiting=batcher.waiting,
             running=batcher.running,
-            served=counts.served,
-            failed=counts.failed,
-            refused=counts.refused,
-            dropped=counts.dropped,
-            late=counts.late,
-            batches=counts.batches,
-            items=counts.items,
-            largest=counts.largest,
-            wait_seconds=counts.waited,
-            busy_seconds=counts.busy,
-            batch_seconds=counts.recent,
+            **asdict(batcher.counts),
             load_seconds=self.loaded.seconds,
             swaps=self.swaps,
         )
