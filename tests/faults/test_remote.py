@@ -123,6 +123,28 @@ async def test_calls_under_way_hear_of_the_death_and_the_next_is_answered(place:
         assert await again == await handle(Thing.process) != owner
 
 
+async def test_an_object_that_is_told_to_end_answers_what_has_begun(place: Path) -> None:
+    """After SIGTERM a call under way is answered, a new one raises `OwnerDied`, and the next object answers again."""
+    async with running(app) as scope:
+        handle = await scope.get(thing)
+        owner = await handle(Thing.process)
+        held = asyncio.create_task(handle(Thing.hold, "go"))
+        async with asyncio.timeout(PATIENCE):
+            while not (place / "began").exists():
+                await asyncio.sleep(0.01)
+
+        os.kill(owner, signal.SIGTERM)
+
+        with pytest.raises(OwnerDied, match="has not run"):  # noqa: PT012 (it comes once the signal has)
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    await handle(Thing.greet, "ada")
+        (place / "go").touch()
+        assert await held == 1
+        await until_gone(owner)
+        assert await handle(Thing.process) != owner
+
+
 async def test_a_killed_keeper_is_replaced(place: Path) -> None:
     """The object dies with its keeper, and the next call starts both anew."""
     async with running(app) as scope:

@@ -57,7 +57,9 @@ async def test_what_an_object_takes_lives_with_it(place: Path) -> None:
         process = await handle(Thing.process)
         assert await handle(Thing.origin) == (["opened"], 1)
         assert lines(place / "opened") == [str(process)]
-    await until(place / "closed")
+    async with asyncio.timeout(DEADLINE):
+        while not lines(place / "closed"):
+            await asyncio.sleep(0.005)
     assert lines(place / "closed") == [str(process)]
 
 
@@ -157,6 +159,16 @@ async def test_an_error_in_a_stream_follows_its_items(handle: Remote[Thing]) -> 
         async for number in handle(Thing.broken):
             seen.append(number)  # noqa: PERF401 (what came before the error counts)
     assert seen == [1]
+
+
+async def test_each_item_of_a_stream_has_a_deadline(handle: Remote[Thing], place: Path) -> None:
+    """A stream that says nothing more is given up in time, and ends where it runs."""
+    seen: list[int] = []
+    with pytest.raises(CallTimeout):  # noqa: PT012 (it is to come in the iteration)
+        async for number in handle.within(0.5)(Thing.stuck):
+            seen.append(number)  # noqa: PERF401 (what came before counts)
+    assert seen == [1]
+    await until(place / "stuck ended")
 
 
 async def test_sync_methods_run_in_as_many_threads_as_said(handle: Remote[Thing], place: Path) -> None:

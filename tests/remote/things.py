@@ -170,6 +170,14 @@ class Thing:
         finally:
             here("words ended").touch()
 
+    async def stuck(self) -> AsyncIterator[int]:
+        """Give one number, and no other."""
+        try:
+            yield 1
+            await asyncio.sleep(20)
+        finally:
+            here("stuck ended").touch()
+
     def points(self, count: int) -> Iterator[Point]:
         """Give points, in a thread."""
         for number in range(count):

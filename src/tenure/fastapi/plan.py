@@ -67,7 +67,7 @@ class Plan:
             self.discovery.add(resource, "also=[…]")
         self.lifespan = self.discovery.add_lifespan(lifespan) if lifespan is not None else None
         self.graph = self.discovery.graph
-        self.plain_state = None if isinstance(state, Resource) else state
+        self._url = None if isinstance(state, Resource) else state
         self.state = state.name if isinstance(state, Resource) else state_url(state)
         if self.state is not None:
             self._give_engine()
@@ -92,7 +92,7 @@ class Plan:
         """Refuse an object that could not be made in its own process, with what that would start there."""
         apart.place()
         resource = apart.resource
-        there = Plan(None, also=[apart.owned()], state=self.plain_state)
+        there = Plan(None, also=[apart.owned()], state=self._url)
         replaced = next((node for node in there.graph.nodes if node.call in self.overrides), None)
         if replaced is not None:
             msg = f"`{replaced.name}` is overridden, but `{resource.name}` takes it in a process of its own"

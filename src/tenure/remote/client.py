@@ -26,8 +26,6 @@ POLL = 0.01
 """Seconds between two tries to connect while the object's process starts anew."""
 PATIENCE = 0.5
 """Seconds without a connection after which its keeper is looked for too."""
-AT_HAND = 8
-"""Items of a stream that are taken before more are asked for."""
 
 
 class _Connection(Wire):
@@ -93,8 +91,13 @@ class _Connection(Wire):
             if self._answers.pop(number, None) is not None:
                 self._call_off(number)
 
-    async def stream(self, order: list[Any]) -> AsyncGenerator[Any]:
-        """Give what a call gives, one by one; an iteration that is left is called off there too."""
+    async def stream(self, order: list[Any], seconds: float) -> AsyncGenerator[Any]:
+        """
+        Give what a call gives, one by one; an iteration that is left is called off there too.
+
+        Raises:
+            CallTimeout: An item was not there so many seconds after it was asked for.
+        """
         await self.writable()
         number = self._next()
         items = self._items[number] = asyncio.Queue()
@@ -102,7 +105,11 @@ class _Connection(Wire):
         try:
             self.send(What.CALL, number, order)
             while True:
-                what, value = await items.get()
+                try:
+                    async with asyncio.timeout(seconds):
+                        what, value = await items.get()
+                except TimeoutError:
+                    raise _late(self._name, seconds) from None
                 is_over = what is not What.ITEM
                 if what is What.ITEM:
                     yield value
@@ -173,14 +180,14 @@ class Client:
                 raise self._late(seconds, connection) from None
 
     async def stream(self, order: list[Any], *, seconds: float) -> AsyncGenerator[Any]:
-        """Call a generator, and give its items; all of them have so many seconds."""
+        """Call a generator, and give its items; each is waited for so many seconds at most."""
         self._refuse_elsewhere()
         try:
             async with asyncio.timeout(seconds):
                 connection = await self.connected()
         except TimeoutError:
             raise self._late(seconds, None) from None
-        stream = connection.stream(order)
+        stream = connection.stream(order, seconds)
         try:
             async for item in stream:
                 yield item
@@ -190,7 +197,7 @@ class Client:
     def _late(self, seconds: float, connection: _Connection | None) -> CallTimeout | OwnerDied:
         if connection is None:
             return OwnerDied(f"the process of `{self.name}` did not start anew within {seconds:g} s")
-        return CallTimeout(f"`{self.name}` did not answer within {seconds:g} s")
+        return _late(self.name, seconds)
 
     def _refuse_elsewhere(self) -> None:
         if self._is_closed:
@@ -225,3 +232,7 @@ class Client:
             raise PermissionError(msg)
         await connection.ready  # for the system also connects to a process that is just ending
         return connection
+
+
+def _late(name: str, seconds: float) -> CallTimeout:
+    return CallTimeout(f"`{name}` did not answer within {seconds:g} s")

@@ -54,7 +54,7 @@ class Remote(Generic[T]):
 
     def within(self, seconds: float) -> Remote[T]:
         """
-        Give the same handle with another deadline for each call, counted from when it is made.
+        Give the same handle with another deadline for each call, from when it is made, or each item of a stream.
 
         Raises:
             DeclarationError: It is not above 0.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenure.errors import TenureError
 from tenure.host.sockets import is_same_user
-from tenure.remote.errors import OwnerBusy, RemoteError
+from tenure.remote.errors import OwnerBusy, OwnerDied, RemoteError
 from tenure.remote.failures import told
 from tenure.remote.hosted import hosted_as
 from tenure.remote.signatures import signature_of
@@ -42,6 +42,7 @@ class Server:
         self.hosted = hosted_as(type(served))
         self.turns = Turns(self.hosted.threads, f"tenure: {type(served).__name__}")
         self.waiting = 0
+        self.is_ending = False
         self._idle = asyncio.Event()
         self._methods: dict[str, Method] = {}
         self._connections: set[_Connection] = set()
@@ -58,6 +59,7 @@ class Server:
         try:
             yield
         finally:
+            self.is_ending = True
             listener.close()
             if self.waiting:
                 self._idle.clear()
@@ -145,6 +147,9 @@ class _Connection(Wire):
         server = self._server
         try:
             method = server.method(name)
+            if server.is_ending:
+                msg = f"the process of {type(server.served).__qualname__} ends: the call has not run"
+                raise OwnerDied(msg)
             if server.waiting >= server.hosted.max_waiting:
                 raise self._busy()
         except RemoteError as error:
