@@ -5,19 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from tenure.cli.timeline import Timeline
-from tenure.ops.snapshot import EdgeTold, NodeTold, Snapshot
+from tenure.ops.snapshot import EdgeSnapshot, NodeSnapshot, Snapshot
 
 
 def timeline(until: float, *starts: tuple[str, float | None, float | None, str]) -> Timeline:
     """Make a timeline of resources: name, offset, seconds, and the names of what each needs."""
     nodes = tuple(
-        NodeTold(
+        NodeSnapshot(
             id=name, name=name, kind="resource", scope="app", type="", file="main.py", line=1, own=True,
             start_offset=offset, start_seconds=seconds, close_seconds=0.002 if name == "a" else 0.0001,
         )
         for name, offset, seconds, _ in starts
     )  # fmt: skip
-    edges = tuple(EdgeTold(source=name, target=need, parameter=need) for name, _, _, needs in starts for need in needs)
+    edges = tuple(
+        EdgeSnapshot(source=name, target=need, parameter=need) for name, _, _, needs in starts for need in needs
+    )
     now = datetime.now(UTC)
     return Timeline(Snapshot(app="", host="", pid=1, state="ready", time=now, nodes=nodes, edges=edges), until)
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from tenure.ops.part import own
-from tenure.ops.snapshot import EdgeTold, NodeTold, Snapshot
+from tenure.ops.snapshot import EdgeSnapshot, NodeSnapshot, Snapshot
 
 
 def snapshot(names: str, *edges: str) -> Snapshot:
     """Make a snapshot of nodes whose names are letters; small ones are tenure's."""
     nodes = tuple(
-        NodeTold(id=name, name=name, kind="resource", scope="app", type="", file="main.py", line=1, own=name.isupper())
+        NodeSnapshot(
+            id=name, name=name, kind="resource", scope="app", type="", file="main.py", line=1, own=name.isupper()
+        )
         for name in names
     )
-    told = tuple(EdgeTold(source=edge[0], target=edge[1], parameter=edge) for edge in edges)
+    told = tuple(EdgeSnapshot(source=edge[0], target=edge[1], parameter=edge) for edge in edges)
     return Snapshot(app="", host="", pid=1, state="declared", time=datetime.now(UTC), nodes=nodes, edges=told)
 
 

@@ -13,7 +13,7 @@ from tenure.cli.terminal import STYLES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tenure.ops.snapshot import NodeTold, Snapshot
+    from tenure.ops.snapshot import NodeSnapshot, Snapshot
 
 Outcome = Literal["ready", "failed", "cut off", "not begun"]
 SHORTEST_BAR = 16
@@ -37,7 +37,7 @@ class Event:
         is_critical: Whether the app would have been ready sooner if it had been.
     """
 
-    node: NodeTold
+    node: NodeSnapshot
     outcome: Outcome
     seconds: float
     is_critical: bool
@@ -141,7 +141,7 @@ def _bar(event: Event, whole: float, cells: int) -> str:
     return f"{' ' * first}{EIGHTHS[-1] * (eighths // 8)}{EIGHTHS[eighths % 8 - 1] if eighths % 8 else ''}"
 
 
-def _outcome(node: NodeTold) -> Outcome | None:
+def _outcome(node: NodeSnapshot) -> Outcome | None:
     """Say how a start ended; nothing for what an app does not start."""
     if node.start_seconds is not None:
         return "ready"
@@ -150,13 +150,13 @@ def _outcome(node: NodeTold) -> Outcome | None:
     return "not begun" if node.scope in {"app", "host", "cluster"} and node.kind != "lifespan" else None
 
 
-def _seconds(node: NodeTold, until: float) -> float:
+def _seconds(node: NodeSnapshot, until: float) -> float:
     if node.start_seconds is not None:
         return node.start_seconds
     return max(until - node.start_offset, 0) if node.start_offset is not None else 0
 
 
-def _critical(app: Snapshot, started: Iterable[NodeTold], seconds: dict[str, float]) -> set[str]:
+def _critical(app: Snapshot, started: Iterable[NodeSnapshot], seconds: dict[str, float]) -> set[str]:
     """Find the chain that ended last: of what each waited for, that which was ready last."""
     ends = {node.id: (node.start_offset or 0) + seconds[node.id] for node in started if node.start_offset is not None}
     found: set[str] = set()

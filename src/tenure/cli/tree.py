@@ -12,7 +12,7 @@ from tenure.cli.terminal import STYLES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tenure.ops.snapshot import NodeTold, Snapshot
+    from tenure.ops.snapshot import NodeSnapshot, Snapshot
 
 ABOVE = "(as above)"
 """Stands beside what has been drawn already, with all below it."""
@@ -98,7 +98,7 @@ def _roots(app: Snapshot, ids: Iterable[str]) -> list[str]:
     return [each for each in left if each not in taken] or list(left)[:1]
 
 
-def _label(node: NodeTold, *, again: bool) -> Text:
+def _label(node: NodeSnapshot, *, again: bool) -> Text:
     place = f"{node.file}:{node.line}" if node.line else node.file
     kind = "" if node.kind in {"resource", "dependency"} else node.kind
     flags = [kind, "overridden" if node.overridden else ""]

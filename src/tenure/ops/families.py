@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from tenure.observers import Pooled
-    from tenure.ops.snapshot import NodeTold, Snapshot
+    from tenure.ops.snapshot import NodeSnapshot, Snapshot
 
 STATES: tuple[str, ...] = get_args(State)
 HEALTH = {"pass": 1.0, "warn": 0.5, "fail": 0.0}
@@ -41,7 +41,7 @@ def shared_families_of(snapshot: Snapshot) -> list[Metric]:
     return _counters([node for node in snapshot.nodes if node.scope in SHARED])
 
 
-def _resources(nodes: list[NodeTold]) -> list[Metric]:
+def _resources(nodes: list[NodeSnapshot]) -> list[Metric]:
     labels = ["resource", "scope"]
     states = GaugeMetricFamily(
         "tenure_resource_state", "1 for the state in which a resource is, 0 for the others.", labels=[*labels, "state"]
@@ -84,7 +84,7 @@ def _pools(pools: Iterable[Pooled]) -> list[Metric]:
     return [count, most, pending, killed, leaked]
 
 
-def _counters(nodes: list[NodeTold]) -> list[Metric]:
+def _counters(nodes: list[NodeSnapshot]) -> list[Metric]:
     values = GaugeMetricFamily("tenure_counter_value", "The value of a Counter.", labels=["counter", "scope"])
     for node in nodes:
         if node.count is not None:

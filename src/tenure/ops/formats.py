@@ -9,7 +9,7 @@ from tenure.ops.layers import laid_out
 
 if TYPE_CHECKING:
     from tenure.ops.layers import Layout, Place
-    from tenure.ops.snapshot import NodeTold, Snapshot
+    from tenure.ops.snapshot import NodeSnapshot, Snapshot
 
 COLOURS = {
     "function": ("#0e7490", "#22d3ee"),
@@ -82,7 +82,7 @@ def svg(app: Snapshot) -> str:
     )
 
 
-def second_line(node: NodeTold) -> str:
+def second_line(node: NodeSnapshot) -> str:
     """Say of a dependency how long it lives and where it is declared, in few words."""
     place = f"{node.file.rpartition('/')[2]}:{node.line}" if node.line else node.file
     kind = "" if node.kind == "resource" else node.kind
@@ -134,7 +134,7 @@ def _edge(route: list[Place], columns: list[tuple[float, float]]) -> str:
     return f'<path class="edge" d="{path}" marker-end="url(#tip)"/>'
 
 
-def _box(node: NodeTold, place: Place, columns: list[tuple[float, float]]) -> str:
+def _box(node: NodeSnapshot, place: Place, columns: list[tuple[float, float]]) -> str:
     left, width = columns[place.layer]
     top = _middle(place) - HEIGHT / 2
     told = [node.name, node.doc, f"{node.file}:{node.line}", *(f"used by {route}" for route in node.used_by_routes)]

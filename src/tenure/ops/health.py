@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tenure.checks import Degraded
 from tenure.errors import TenureError
 from tenure.observers import observer
-from tenure.ops.snapshot import CheckTold
+from tenure.ops.snapshot import CheckSnapshot
 from tenure.threads import in_own_thread
 
 if TYPE_CHECKING:
@@ -166,13 +166,13 @@ class Running:
                 extra={"tenure_event": "check-left-behind", "tenure_check": self.check.name},
             )
 
-    def told(self) -> CheckTold:
+    def told(self) -> CheckSnapshot:
         """Tell the last result; one that is older than three periods is a warning."""
         check, result = self.check, self.result
         if result is None:
-            return CheckTold(name=check.name, status="pending", critical=check.critical, tags=tuple(check.tags))
+            return CheckSnapshot(name=check.name, status="pending", critical=check.critical, tags=tuple(check.tags))
         stale = self._loop.time() - result.ended > STALE_AFTER * check.every
-        return CheckTold(
+        return CheckSnapshot(
             name=check.name,
             status="warn" if stale and result.status == "pass" else result.status,
             critical=check.critical,
@@ -210,7 +210,7 @@ class Checks:
             if tasks:
                 await asyncio.wait(tasks)
 
-    def told(self) -> dict[Node, list[CheckTold]]:
+    def told(self) -> dict[Node, list[CheckSnapshot]]:
         """Tell the last results, by what was checked."""
         return {node: [each.told() for each in checks] for node, checks in self._running.items()}
 

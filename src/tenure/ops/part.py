@@ -5,12 +5,12 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from tenure.ops.snapshot import EdgeTold
+from tenure.ops.snapshot import EdgeSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tenure.ops.snapshot import NodeTold, Snapshot
+    from tenure.ops.snapshot import NodeSnapshot, Snapshot
 
 
 def own(app: Snapshot) -> Snapshot:
@@ -21,15 +21,15 @@ def own(app: Snapshot) -> Snapshot:
     """
     kept = [node for node in app.nodes if node.own]
     kept_ids = {node.id for node in kept}
-    taken: dict[str, list[EdgeTold]] = {}
+    taken: dict[str, list[EdgeSnapshot]] = {}
     for edge in app.edges:
         taken.setdefault(edge.source, []).append(edge)
-    edges: dict[tuple[str, str], EdgeTold] = {}
+    edges: dict[tuple[str, str], EdgeSnapshot] = {}
     for node in kept:
         queue, seen = list(taken.get(node.id, [])), set[str]()
         for edge in queue:
             if edge.target in kept_ids:
-                through = EdgeTold(source=node.id, target=edge.target, parameter=edge.parameter)
+                through = EdgeSnapshot(source=node.id, target=edge.target, parameter=edge.parameter)
                 edges.setdefault((node.id, edge.target), through)
             elif edge.target not in seen:
                 seen.add(edge.target)
@@ -62,7 +62,7 @@ def near(app: Snapshot, name: str, depth: int) -> Snapshot:
     return _of(app, (node for node in app.nodes if node.id in found), app.edges)
 
 
-def _of(app: Snapshot, nodes: Iterable[NodeTold], edges: Iterable[EdgeTold]) -> Snapshot:
+def _of(app: Snapshot, nodes: Iterable[NodeSnapshot], edges: Iterable[EdgeSnapshot]) -> Snapshot:
     nodes = tuple(nodes)
     ids = {node.id for node in nodes}
     kept = tuple(edge for edge in edges if edge.source in ids and edge.target in ids)

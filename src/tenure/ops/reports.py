@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tenure.fastapi.application import Application
     from tenure.lifetimes import Tenant
     from tenure.ops.operations import Operations
-    from tenure.ops.snapshot import CheckTold
+    from tenure.ops.snapshot import CheckSnapshot
 
 HEALTH = "application/health+json"
 NOT_STORED = {"Cache-Control": "no-store"}
@@ -186,7 +186,7 @@ def parts_of(operations: Operations) -> dict[str, Part]:
     }
 
 
-def _part(check: CheckTold, tenant: Tenant) -> Part:
+def _part(check: CheckSnapshot, tenant: Tenant) -> Part:
     resource = tenant.node.resource
     own: dict[str, Any] = {
         "componentId": tenant.node.name,

@@ -34,13 +34,13 @@ _WORSE: tuple[Health, ...] = ("pass", "pending", "warn", "fail")
 Kind = Literal["resource", "state", "dependency", "lifespan"]
 
 
-class Told(BaseModel):
-    """The base of what is told: immutable, and in JSON with camelCase names."""
+class Document(BaseModel):
+    """The base of what is told as JSON: immutable, its names in camelCase."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
 
 
-class CheckTold(Told):
+class CheckSnapshot(Document):
     """
     The last result of one health check.
 
@@ -65,7 +65,7 @@ class CheckTold(Told):
     stale: bool = False
 
 
-class PoolTold(Told):
+class PoolSnapshot(Document):
     """A pool at one moment, as `PoolStats` has it."""
 
     size: int
@@ -77,7 +77,7 @@ class PoolTold(Told):
     leaked: int
 
 
-class NodeTold(Told):
+class NodeSnapshot(Document):
     """
     One dependency.
 
@@ -123,18 +123,18 @@ class NodeTold(Told):
     used_by: tuple[str, ...] = ()
     state: NodeState = "declared"
     health: Health | None = None
-    checks: tuple[CheckTold, ...] = ()
+    checks: tuple[CheckSnapshot, ...] = ()
     waiting_for: tuple[str, ...] = ()
     started_at: datetime | None = None
     start_offset: float | None = None
     start_seconds: float | None = None
     close_seconds: float | None = None
     error: str = ""
-    pool: PoolTold | None = None
+    pool: PoolSnapshot | None = None
     count: int | None = None
 
 
-class EdgeTold(Told):
+class EdgeSnapshot(Document):
     """That one dependency, `source`, takes another, `target`, by a parameter; in JSON they are `from` and `to`."""
 
     source: str = Field(validation_alias="from", serialization_alias="from")
@@ -142,7 +142,7 @@ class EdgeTold(Told):
     parameter: str
 
 
-class Snapshot(Told):
+class Snapshot(Document):
     """
     One worker of an app at one moment.
 
@@ -171,15 +171,15 @@ class Snapshot(Told):
     time: datetime
     started_at: datetime | None = None
     ready_seconds: float | None = None
-    nodes: tuple[NodeTold, ...]
-    edges: tuple[EdgeTold, ...]
+    nodes: tuple[NodeSnapshot, ...]
+    edges: tuple[EdgeSnapshot, ...]
 
     def without_errors(self) -> Snapshot:
         """Give the same without what errors and checks have said, which may name addresses or users."""
         return self.model_copy(update={"nodes": tuple(_without_errors(node) for node in self.nodes)})
 
 
-def _without_errors(node: NodeTold) -> NodeTold:
+def _without_errors(node: NodeSnapshot) -> NodeSnapshot:
     checks = tuple(check.model_copy(update={"output": ""}) for check in node.checks)
     return node.model_copy(update={"error": "", "checks": checks})
 
@@ -199,7 +199,7 @@ class Drawn:
         self.ids = ids(order)
         self.nodes = {node: _declared(graph, node, self.ids[node]) for node in order}
         self.edges = tuple(
-            EdgeTold(source=self.ids[node], target=self.ids[need.node], parameter=need.parameter)
+            EdgeSnapshot(source=self.ids[node], target=self.ids[need.node], parameter=need.parameter)
             for node in order
             for need in node.needs
         )
@@ -225,7 +225,7 @@ def snapshot(
     drawn: Drawn,
     *,
     worker: int | None = None,
-    checks: dict[Node, list[CheckTold]] | None = None,
+    checks: dict[Node, list[CheckSnapshot]] | None = None,
 ) -> Snapshot:
     """Tell how a running app is; nothing is started, asked or closed for it. In the app's event loop."""
     lifetime = application.lifetime
@@ -250,7 +250,7 @@ def snapshot(
     )
 
 
-def _declared(graph: Graph, node: Node, id_: str) -> NodeTold:
+def _declared(graph: Graph, node: Node, id_: str) -> NodeSnapshot:
     file, _, line = node.location.rpartition(":")
     made_by = node.factory
     if (
@@ -260,7 +260,7 @@ def _declared(graph: Graph, node: Node, id_: str) -> NodeTold:
     module = str(getattr(made_by, "__module__", ""))
     routes = graph.users(node)
     doc = str(getattr(made_by, "__doc__", "") or "").strip().splitlines()
-    return NodeTold(
+    return NodeSnapshot(
         id=id_,
         name=node.name,
         kind=_kind(graph, node),
@@ -286,8 +286,8 @@ def _kind(graph: Graph, node: Node) -> Kind:
 
 
 def _living(
-    declared: NodeTold, tenant: Tenant, began: datetime, ids: dict[Node, str], checks: list[CheckTold]
-) -> NodeTold:
+    declared: NodeSnapshot, tenant: Tenant, began: datetime, ids: dict[Node, str], checks: list[CheckSnapshot]
+) -> NodeSnapshot:
     value: Any = tenant.value
     health = _worst(checks)
     started = tenant.began is not None
@@ -304,12 +304,12 @@ def _living(
             "start_seconds": tenant.seconds if tenant.ready.done() else None,
             "close_seconds": tenant.close_seconds,
             "error": f"{type(tenant.error).__name__}: {tenant.error}" if tenant.error is not None else "",
-            "pool": PoolTold.model_validate(vars(value.stats)) if isinstance(value, BasePool) else None,
+            "pool": PoolSnapshot.model_validate(vars(value.stats)) if isinstance(value, BasePool) else None,
             "count": value.value if isinstance(value, Counter) else None,
         }
     )
 
 
-def _worst(checks: list[CheckTold]) -> Health | None:
+def _worst(checks: list[CheckSnapshot]) -> Health | None:
     statuses: list[Health] = [check.status for check in checks]
     return max(statuses, key=_WORSE.index, default=None)

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from tenure.graph import ids
-from tenure.ops.snapshot import Told
+from tenure.ops.snapshot import Document
 
 if TYPE_CHECKING:
     from tenure.fastapi.application import Application
     from tenure.lifetimes import Tenant
 
 
-class StartTold(Told):
+class StartEvent(Document):
     """
     The start of one resource.
 
@@ -34,7 +34,7 @@ class StartTold(Told):
     outcome: Literal["starting", "ready", "failed"]
 
 
-class Startup(Told):
+class Startup(Document):
     """
     The start of an app.
 
@@ -46,7 +46,7 @@ class Startup(Told):
 
     start_time: datetime
     ready_time: datetime | None
-    events: tuple[StartTold, ...]
+    events: tuple[StartEvent, ...]
 
 
 def startup(application: Application) -> Startup:
@@ -54,13 +54,13 @@ def startup(application: Application) -> Startup:
     lifetime = application.lifetime
     began = datetime.fromtimestamp(lifetime.began, UTC)
     names = ids(dict.fromkeys([*application.graph.started(), *application.graph.nodes]))
-    events: list[StartTold] = []
+    events: list[StartEvent] = []
     for tenant in sorted((each for each in lifetime.tenants.values() if each.began is not None), key=_began):
         last = max(tenant.needs.values(), key=lambda needed: _began(needed) + needed.seconds, default=None)
         start = began + timedelta(seconds=_began(tenant))
         is_ready = tenant.ready.done()
         events.append(
-            StartTold(
+            StartEvent(
                 resource=names[tenant.node],
                 parent=names[last.node] if last is not None else None,
                 start_time=start,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tenure.observers import End, What
     from tenure.ops.instruments import Instruments
     from tenure.ops.operations import Operations
-    from tenure.ops.snapshot import CheckTold
+    from tenure.ops.snapshot import CheckSnapshot
 
     Observations: TypeAlias = Iterator[Observation]
 
@@ -134,7 +134,7 @@ class Telemetry:
                 if check.status in HEALTH:
                     yield Observation(HEALTH[check.status], {**self._about(node), CHECK: check.name})
 
-    def _checks(self) -> dict[Node, list[CheckTold]]:
+    def _checks(self) -> dict[Node, list[CheckSnapshot]]:
         module = sys.modules.get("tenure.ops.operations")  # which who runs no checks has not imported
         if module is not None:
             for tenant in self._application.lifetime.tenants.values():
