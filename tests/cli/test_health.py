@@ -14,6 +14,7 @@ import pytest
 
 from tests.cli.commands import TENURE, environment, tenure
 from tests.cli.servers import Reply, serving
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,8 +80,7 @@ def test_the_document_of_an_answer(tenure_here: Command) -> None:
 
 def test_nobody_listens(tenure_here: Command) -> None:
     """An app that cannot be reached is not well, and why is no data."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     done = tenure_here("health", f"127.0.0.1:{port}")
     assert done == (1, "", f"no answer from http://127.0.0.1:{port}/readyz: Connection refused\n")
 

@@ -1,12 +1,12 @@
 """A real PostgreSQL for the tests of what goes wrong."""
 
-import socket
 from collections.abc import Iterator
 
 import asyncpg
 import pytest
 
 from tenure.host.postgres import EmbeddedPostgres
+from tests.ports import free_port
 from tests.roster.service import reachable_folder
 
 
@@ -19,10 +19,8 @@ def dsn() -> Iterator[str]:
 
 @pytest.fixture
 def port() -> int:
-    """Find a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a port that is free."""
+    return free_port()
 
 
 async def connections(dsn: str, name: str) -> int:

@@ -2,8 +2,6 @@
 
 import asyncio
 import signal
-import socket
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -11,6 +9,7 @@ import pytest
 
 from tests.faults.balancer import Balancer
 from tests.faults.test_graceful_exit import DEADLINE, Server
+from tests.ports import free_port
 
 APP = "tests.faults.drained:app"
 SERVERS = {
@@ -67,12 +66,8 @@ class Instances:
 
 @pytest.fixture
 def ports() -> list[int]:
-    """Find two ports that are free now."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    """Find two ports that are free."""
+    return [free_port(), free_port()]
 
 
 def answer(port: int, path: str) -> int:

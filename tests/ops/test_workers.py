@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from tenure import running
 from tenure.host import locks
 from tenure.state.stores import places
 from tests.ops.asking import app_of, client_of
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -63,9 +63,7 @@ def serving(
     **settings: str,
 ) -> Generator[str]:
     """Run an app under uvicorn for a block, and give its URL."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TENURE_")}
     ours = {"XDG_RUNTIME_DIR": str(folder), "TENURE_DEPLOYMENT": deployment, "FASTAPI_ENV": "development"}
     with (folder.parent / f"{port}.log").open("wb") as log:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import httpx
 import pytest
 
 from tenure.host.locks import is_held
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -59,7 +59,7 @@ class Service:
         self._log = folder / f"{server}-{time.monotonic_ns()}.log"
         self._server = server
         self.folder = folder
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
@@ -124,10 +124,3 @@ class Service:
         """End it as an init system does, or as said, and give its status."""
         self._process.send_signal(by)
         return self.until_ended()
-
-
-def _free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
 import tempfile
-from contextlib import AsyncExitStack, ExitStack, closing
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from tenure.host import EmbeddedValkey
 from tenure.host.valkey import find_server
 from tenure.state.engines import LARGEST_VALUE, MISSED
 from tenure.state.stores.valkey import ValkeyEngine
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -192,6 +192,18 @@ async def test_all_subscribers_get_all_messages_in_order(url: str, engine: Valke
             assert [await anext(messages) for _ in expected] == [b"%d" % number for number in expected]
 
 
+async def test_who_comes_to_others_gets_nothing_that_was_published_before(url: str, engine: ValkeyEngine) -> None:
+    """A message that is still on its way to those who were there is not for one who enters after it was published."""
+    async with engine.subscribe("news") as first:
+        (channel,) = await command(url, "PUBSUB", "CHANNELS")
+        with redis.from_url(url) as blocking:  # so that the event loop has no turn to read the message in
+            blocking.publish(channel, b"before")
+        async with engine.subscribe("news") as late:
+            await engine.publish("news", b"after")
+            assert await anext(late) == b"after"
+        assert [await anext(first), await anext(first)] == [b"before", b"after"]
+
+
 async def test_a_topic_can_be_left_and_entered_again_at_any_time(engine: ValkeyEngine) -> None:
     """However enters and leaves of a topic follow each other, who is inside gets what is published."""
     for number in range(50):
@@ -330,9 +342,7 @@ async def test_a_server_that_would_evict_locks_is_told_of(tmp_path: Path, caplog
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[int]:
     """Run a server on TCP that wants a password; its port."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     words = [find_server(), "--port", str(port), "--bind", "127.0.0.1", "--requirepass", SECRET, "--save", ""]
     with (tmp_path / "log").open("w") as log, subprocess.Popen(words, cwd=tmp_path, stdout=log) as server:
         with redis.Redis(port=port, password=SECRET) as prober:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from fastapi.testclient import TestClient
 
 from tenure import lifespan
 from tenure.ops import ProbeFilter, metrics_router, ops_router
+from tests.ports import free_port
 from tests.telemetry.keeping import Kept
 
 PROJECT = Path(__file__).parents[2]
@@ -63,9 +63,7 @@ def test_the_instrumentation_by_opentelemetry_leaves_them_out() -> None:
 
 def test_uvicorn_logs_no_probe(tmp_path: Path) -> None:
     """Its access log has the other requests, with their queries."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     log = tmp_path / "log"
     with log.open("wb") as output:
         server = subprocess.Popen(

@@ -67,3 +67,29 @@ class Mailbox:
             self._news.clear()
             await self._news.wait()
         return self._take()
+
+
+class Subscriber(Mailbox):
+    """
+    What one subscriber has not taken yet.
+
+    Attributes:
+        joined: Set once its channel is listened to; what was published before that is not for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.joined = asyncio.Event()
+        self._has_parted = False
+
+    def join(self) -> None:
+        """Take what is sent from now on."""
+        if self._has_parted:
+            self.miss()
+            self._has_parted = False
+        self.joined.set()
+
+    def part(self) -> None:
+        """Take nothing until it joins again, and miss what is sent meanwhile."""
+        self._has_parted = self._has_parted or self.joined.is_set()
+        self.joined.clear()

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from tenure.state.engines import MISSED, Missed
-from tenure.state.stores.mailbox import Mailbox
+from tenure.state.stores.mailbox import Subscriber
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -70,32 +70,6 @@ class Assembly:
         message = b"".join(self._parts)
         self._parts.clear()
         return message
-
-
-class Subscriber(Mailbox):
-    """
-    What one subscriber has not taken yet.
-
-    Attributes:
-        joined: Set once its channel is listened to; what comes before that is not for it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.joined = asyncio.Event()
-        self._has_parted = False
-
-    def join(self) -> None:
-        """Take what is sent from now on."""
-        if self._has_parted:
-            self.miss()
-            self._has_parted = False
-        self.joined.set()
-
-    def part(self) -> None:
-        """Take nothing until it joins again, and miss what is sent meanwhile."""
-        self._has_parted = self._has_parted or self.joined.is_set()
-        self.joined.clear()
 
 
 class Notifications:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import defaultdict, deque
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from tenure.state.stores.mailbox import Mailbox
+from tenure.state.stores.mailbox import Subscriber
 from tenure.state.stores.wire import CLOSED, Unanswered, Wire
 
 if TYPE_CHECKING:
@@ -21,19 +21,6 @@ logger = logging.getLogger("tenure.state")
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two attempts to connect: doubled each time."""
-
-
-class Subscriber(Mailbox):
-    """
-    What one subscriber has not taken yet.
-
-    Attributes:
-        is_joined: Whether its subscription has been confirmed once.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_joined = False
 
 
 class Subscriptions:
@@ -49,9 +36,7 @@ class Subscriptions:
         self._server = server
         self._deadline = deadline
         self._mailboxes: dict[bytes, set[Subscriber]] = {}
-        self._unconfirmed: Counter[bytes] = Counter()
-        self._subscribed: set[bytes] = set()
-        self._confirmation = asyncio.Event()
+        self._unconfirmed: defaultdict[bytes, deque[list[Subscriber]]] = defaultdict(deque)
         self._wire: Wire | None = None
         self._lost = asyncio.Event()
         self._reason = ""
@@ -66,14 +51,16 @@ class Subscriptions:
         Raises:
             Unanswered: The server has not confirmed it by the deadline.
         """
+        if self._is_closed:
+            raise Unanswered(CLOSED)
         channel, mailbox = name.encode(), Subscriber()
-        mailboxes = self._mailboxes.setdefault(channel, set())
-        mailboxes.add(mailbox)
+        self._mailboxes.setdefault(channel, set()).add(mailbox)
         try:
-            if len(mailboxes) == 1 and self._wire is not None:
-                self._send(self._wire, channel)
-            await self._confirmed(channel)
-            mailbox.is_joined = True
+            if self._task is None:
+                self._task = asyncio.create_task(self._listen(), name="tenure: subscribed to Valkey")
+            if self._wire is not None:
+                self._send(self._wire, channel, [mailbox])
+            await self._confirmed(mailbox)
             yield mailbox
         finally:
             self._leave(channel, mailbox)
@@ -89,22 +76,17 @@ class Subscriptions:
             for mailbox in mailboxes:
                 mailbox.close()
 
-    async def _confirmed(self, channel: bytes) -> None:
-        if self._is_closed:
-            raise Unanswered(CLOSED)
-        if self._task is None:
-            self._task = asyncio.create_task(self._listen(), name="tenure: subscribed to Valkey")
+    async def _confirmed(self, mailbox: Subscriber) -> None:
         try:
             async with asyncio.timeout(self._deadline):
-                while channel not in self._subscribed:
-                    self._confirmation.clear()
-                    await self._confirmation.wait()
+                await mailbox.joined.wait()
         except TimeoutError:
             message = self._reason or f"it did not answer within {self._deadline:g} s"
             raise Unanswered(message) from None
 
-    def _send(self, wire: Wire, channel: bytes) -> None:
-        self._unconfirmed[channel] += 1
+    def _send(self, wire: Wire, channel: bytes, joining: list[Subscriber]) -> None:
+        """Subscribe, also where others have: the answer comes after what was published before, and is not theirs."""
+        self._unconfirmed[channel].append(joining)
         wire.put("SUBSCRIBE", channel)
 
     def _leave(self, channel: bytes, mailbox: Subscriber) -> None:
@@ -113,7 +95,6 @@ class Subscriptions:
         if mailboxes:
             return
         del self._mailboxes[channel]
-        self._subscribed.discard(channel)
         if self._wire is not None:
             self._wire.put("UNSUBSCRIBE", channel)
 
@@ -141,14 +122,15 @@ class Subscriptions:
                 )
             finally:
                 self._wire = None
-                self._subscribed.clear()
                 self._unconfirmed.clear()
                 await wire.close()
 
     def _begin(self, wire: Wire) -> None:
         self._wire, self._reason = wire, ""
-        for channel in self._mailboxes:
-            self._send(wire, channel)
+        for channel, mailboxes in self._mailboxes.items():
+            for mailbox in mailboxes:
+                mailbox.part()
+            self._send(wire, channel, list(mailboxes))
 
     async def _watch(self, wire: Wire) -> None:
         """Wait until the connection is lost, or nothing comes over it for too long."""
@@ -168,7 +150,7 @@ class Subscriptions:
         match answer:
             case [b"message", channel, message]:
                 for mailbox in self._mailboxes.get(channel, ()):
-                    if mailbox.is_joined:
+                    if mailbox.joined.is_set():
                         mailbox.put(message)
             case [b"subscribe", channel, _]:
                 self._confirm(channel)
@@ -176,13 +158,7 @@ class Subscriptions:
                 pass
 
     def _confirm(self, channel: bytes) -> None:
-        self._unconfirmed[channel] -= 1
-        if self._unconfirmed[channel] or channel not in self._mailboxes:
-            return  # it has been left since, and may have been subscribed to again
-        del self._unconfirmed[channel]
-        self._subscribed.add(channel)
-        for mailbox in self._mailboxes[channel]:
-            if mailbox.is_joined:
-                mailbox.miss()
-            mailbox.is_joined = True
-        self._confirmation.set()
+        for mailbox in self._unconfirmed[channel].popleft():
+            mailbox.join()
+        if not self._unconfirmed[channel]:
+            del self._unconfirmed[channel]
