@@ -1,10 +1,12 @@
 """A model file is read when it is the one that was pinned, and refused before any loader when it is anything else."""
 
+import grp
 import hashlib
 import io
 import json
 import os
 import pickle
+import pwd
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,12 +172,31 @@ def test_a_file_in_a_folder_that_everybody_can_write_is_refused(folder: Path) ->
 
 
 @pytest.mark.parametrize("mode", [0o1777, 0o775, 0o2775])
-def test_a_folder_that_is_sticky_or_a_groups_is_fine(folder: Path, mode: int) -> None:
-    """A folder as /tmp is, where only its owner can replace a file, and one that a group shares are fine."""
+def test_a_folder_that_is_sticky_or_of_a_group_of_ones_own_is_fine(folder: Path, mode: int) -> None:
+    """A folder as /tmp is, where only its owner can replace a file, and a group without other users are fine."""
     file = pinned(folder / "model.onnx", ONNX)
     (folder / "model.onnx").chmod(0o664)
     folder.chmod(mode)
     assert file.read() == ONNX
+
+
+@pytest.mark.parametrize("is_primary", [False, True])
+def test_what_a_group_of_others_can_write_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, is_primary: bool
+) -> None:
+    """A group to which the system counts another user may write neither the file nor its folder."""
+    # Only the superuser could make such a group, and would have to leave it behind.
+    others = [pwd.struct_passwd(("ann", "x", 54321, os.getegid() if is_primary else 54321, "", "/", "/bin/sh"))]
+    monkeypatch.setattr(pwd, "getpwall", lambda every=pwd.getpwall: [*every(), *others])
+    if not is_primary:
+        monkeypatch.setattr(grp, "getgrgid", lambda number: grp.struct_group(("team", "x", number, ["ann"])))
+    file = pinned(folder / "model.onnx", ONNX)
+    assert file.read() == ONNX
+    (folder / "model.onnx").chmod(0o664)
+    assert refusal(file).startswith("the model file model.onnx can be written by others of its group, as ")
+    (folder / "model.onnx").chmod(0o644)
+    folder.chmod(0o775)
+    assert refusal(file).startswith("the model file model.onnx can be replaced by others of its group, as ")
 
 
 def test_a_link_is_followed(folder: Path) -> None:

@@ -15,6 +15,7 @@ from zipfile import BadZipFile, ZipFile
 
 from tenure.errors import DeclarationError, MissingExtra, ModelRefused
 from tenure.models.onnx import leads_elsewhere
+from tenure.models.writers import replacers, writers
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -98,8 +99,8 @@ class ModelFile:
 
         Raises:
             ModelRefused: It cannot be read; is a pickle, or another format than was named; is too large; is not a plain
-                file; can be written by everybody, or its folder can; has another checksum; or has tensors in other
-                files.
+                file; can be written by others than its owner, or its folder can; has another checksum; or has tensors
+                in other files.
         """
         path = Path(self.path)
         self._check_suffix(path)
@@ -124,7 +125,7 @@ class ModelFile:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             _refuse(path, "is not a plain file", "name a file on disk, not a pipe or a device")
-        _check_writers(path, status.st_mode)
+        _check_writers(path, status)
         if status.st_size > self.max_bytes:
             reason = f"holds {status.st_size:,} bytes, and {self.max_bytes:,} are allowed"
             _refuse(path, reason, "raise max_bytes if it is the file that you mean")
@@ -168,15 +169,12 @@ def _folders_of(package: str) -> list[Path]:
     return folders
 
 
-def _check_writers(path: Path, mode: int) -> None:
-    # Groups are let be: a group of one's own, and its right to write, are the default of many systems.
-    if mode & stat.S_IWOTH:
-        _refuse(path, "can be written by every user", f"chmod o-w {path.absolute()}")
+def _check_writers(path: Path, status: os.stat_result) -> None:
+    if who := writers(status):
+        _refuse(path, f"can be written by {who}", f"chmod go-w {path.absolute()}")
     for folder in {path.absolute().parent, path.resolve().parent}:
-        folder_mode = folder.stat().st_mode
-        # In a sticky folder, as /tmp is, only its owner can replace a file.
-        if folder_mode & stat.S_IWOTH and not folder_mode & stat.S_ISVTX:
-            _refuse(path, "can be replaced by every user", f"chmod o-w {folder}")
+        if who := replacers(folder):
+            _refuse(path, f"can be replaced by {who}", f"chmod go-w {folder}")
 
 
 def _is(format: Format, content: bytes) -> bool:  # noqa: A002
