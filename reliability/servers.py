@@ -134,6 +134,11 @@ class Server:
         started = re.findall(r"Started server process \[(\d+)\]", self.log.read_text())
         return [pid for pid in map(int, started) if _lives(pid)]
 
+    def objects(self) -> list[int]:
+        """Give the process numbers of the objects that its workers share, such as a model."""
+        ours = os.fsencode(self._shared)
+        return [pid for pid, words in _commands() if b"tenure.owner" in words and any(ours in word for word in words)]
+
     def stop(self, limit: float) -> Ended:
         """End it with SIGTERM, as an init system does, and kill it when it has not exited in time; blocks."""
         begin = time.monotonic()
@@ -184,3 +189,9 @@ def _free_port() -> int:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
         return port
+
+
+def _commands() -> Generator[tuple[int, list[bytes]]]:
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield int(folder.name), (folder / "cmdline").read_bytes().split(b"\0")

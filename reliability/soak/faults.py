@@ -60,6 +60,7 @@ class Faults:
             self._left = [
                 ("a worker killed (SIGKILL)", self._kill_worker),
                 ("a worker ended (SIGTERM)", self._end_worker),
+                ("the model's process killed (SIGKILL)", self._kill_model),
                 ("all connections ended by PostgreSQL", self._end_sessions),
                 ("PostgreSQL killed (SIGKILL) and restarted", self._kill_database),
                 ("PostgreSQL silent", self._silence),
@@ -111,6 +112,14 @@ class Faults:
         os.kill(victim, signal.SIGTERM)
         deadline = time.monotonic() + RECOVERY
         while victim in self._service.workers() and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+
+    async def _kill_model(self) -> None:
+        killed = set(self._service.objects())
+        for process in killed:
+            os.kill(process, signal.SIGKILL)
+        deadline = time.monotonic() + RECOVERY
+        while len(set(self._service.objects()) - killed) < len(killed) and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
 
     async def _end_sessions(self) -> None:
