@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from tenure.cancellation import uninterrupted
 from tenure.checks import Degraded
 from tenure.errors import TenureError
 from tenure.models.batches import busy
+from tenure.models.batching import Counts
 from tenure.models.choice import from_data, to_data
 from tenure.models.errors import ModelLate
 from tenure.models.handle import Item, Model, ModelStats, Result
@@ -40,6 +43,8 @@ SILENCE = 3.0
 """Seconds without a word after which a model's process counts as away."""
 AGAIN = 0.1
 """Seconds after which a worker listens anew, when the process has gone."""
+COUNTS = (*(count.name for count in fields(Counts) if count.name not in {"largest", "batch_seconds"}), "swaps")
+"""What of a model's statistics only grows."""
 
 
 @hosted(max_waiting=2**31)  # how many may wait is for the model's own queue to say
@@ -54,7 +59,7 @@ class ModelService:
         self._refused = refused
         self._choosing = asyncio.Lock()
         self._types = types_of(here.served.recipe.load)
-        self._listeners: set[asyncio.Event] = set()
+        self._listeners: dict[asyncio.Event, None] = {}  # the first of them speaks for all
         self._is_ending = False
         self._served.batcher.on_full = self._tell
 
@@ -134,20 +139,27 @@ class ModelService:
         """Tell how it is doing."""
         return self._word()
 
+    async def count(self, refused: int, late: int) -> dict[str, Any]:
+        """Count what a worker has told its callers by itself, and tell how the model is doing."""
+        counts = self._served.batcher.counts
+        counts.refused += refused
+        counts.late += late
+        return self._word()
+
     async def words(self) -> AsyncIterator[dict[str, Any]]:
         """Tell how it is doing, again and again: at once where the queue becomes full or empties, or it was swapped."""
         news = asyncio.Event()
-        self._listeners.add(news)
+        self._listeners[news] = None
         try:
             while not self._is_ending:
                 news.clear()
-                yield self._word()
+                yield {**self._word(), "speaks": next(iter(self._listeners)) is news}
                 with suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT):
                         await news.wait()
                 await asyncio.sleep(PAUSE)
         finally:
-            self._listeners.discard(news)
+            del self._listeners[news]
 
     def end(self) -> None:
         """Let nobody listen any longer, as the process is about to end."""
@@ -157,6 +169,7 @@ class ModelService:
     def _word(self) -> dict[str, Any]:
         batcher = self._served.batcher
         return {
+            "process": os.getpid(),
             "stats": asdict(self._model.stats),
             "refused": self._refused,
             "is_full": batcher.is_full,
@@ -179,8 +192,12 @@ class Known:
         is_full: Whether no further item may wait.
         retry_after: Seconds after which a client is told to come back.
         is_away: Whether nothing is heard of the process.
-        heard: When something was, by the clock of the event loop.
-        refused: Items that were refused here.
+        heard: When something was, by `monotonic`.
+        refused: Items that were refused here, which the process has not counted yet.
+        late: Items for which nobody waits here any longer, likewise.
+        process: Which process was heard.
+        speaks: Whether this worker is the one that tells of the model.
+        share: What has been counted since it is, in the latest statistics.
     """
 
     stats: ModelStats = field(default_factory=lambda: ModelStats(""))
@@ -190,15 +207,35 @@ class Known:
     is_away: bool = False
     heard: float = 0.0
     refused: int = 0
+    late: int = 0
+    process: int = 0
+    speaks: bool = False
+    share: ModelStats = field(default_factory=lambda: ModelStats(""))
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the process was heard."""
+        return monotonic() - self.heard
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is heard of the process, or nothing for too long."""
+        return self.is_away or self.silence > SILENCE
 
     def hear(self, word: dict[str, Any]) -> None:
         """Take note of a word from the process."""
-        self.stats = ModelStats(**word["stats"])
+        stats = ModelStats(**word["stats"])
+        self.speaks = word.get("speaks", self.speaks)
+        if self.speaks:
+            before = self.stats if word["process"] == self.process else ModelStats("")  # another has begun at 0
+            share, new, old = (asdict(each) for each in (self.share, stats, before))
+            self.share = replace(stats, **{name: share[name] + new[name] - old[name] for name in COUNTS})
+        self.stats, self.process = stats, word["process"]
         self.refused_version = word["refused"]
         self.is_full = word["is_full"]
         self.retry_after = word["retry_after"]
         self.is_away = False
-        self.heard = asyncio.get_running_loop().time()
+        self.heard = monotonic()
 
 
 class ModelApart(Model[Item, Result]):
@@ -229,6 +266,7 @@ class ModelApart(Model[Item, Result]):
             try:
                 async for word in self._client.stream(["words", [], {}], seconds=SILENCE):
                     self._known.hear(word)
+                    await self._count()
             except Exception as error:  # noqa: BLE001 (whatever it is, it is listened to again)
                 logger.debug(
                     "the process of `%s` is not heard: %r",
@@ -239,22 +277,32 @@ class ModelApart(Model[Item, Result]):
             self._known.is_away, self._known.is_full = True, False
             await asyncio.sleep(AGAIN)
 
+    async def _count(self) -> None:
+        """Let the process count what was refused or late here, for which it was not asked."""
+        known = self._known
+        refused, late = known.refused, known.late
+        if refused or late:
+            known.hear(await self._client.call(["count", [refused, late], {}], seconds=SILENCE, again=False))
+            known.refused -= refused
+            known.late -= late
+
     async def __call__(self, item: Item, /) -> Result:
         """Give the result of one item."""
-        result: Result = self._results.made(await self._call("one", [item], self.seconds))
+        result: Result = self._results.made(await self._call("one", [item], self.seconds, 1))
         return result
 
     async def many(self, items: Iterable[Item], /) -> list[Result]:
         """Give the results of several items."""
-        given = list(items)
-        seconds = self.seconds * max(1, math.ceil(len(given) / self._recipe.batching.portion))
-        results = await self._call("many", [given, self.seconds], seconds)
+        given, portion = list(items), self._recipe.batching.portion
+        seconds = self.seconds * max(1, math.ceil(len(given) / portion))
+        results = await self._call("many", [given, self.seconds], seconds, min(len(given), portion))
         return [self._results.made(result) for result in results]
 
-    async def _call(self, method: str, arguments: list[Any], seconds: float) -> Any:  # noqa: ANN401 (any value)
+    async def _call(self, method: str, arguments: list[Any], seconds: float, items: int) -> Any:  # noqa: ANN401 (any value)
         try:
             return await self._client.call([method, arguments, {}], seconds=seconds, again=self._recipe.idempotent)
         except CallTimeout:
+            self._known.late += items
             msg = f"`{self.name}` gave no result within {seconds:g} s"
             raise ModelLate(msg, hint="let fewer wait, `max_queue=…`, or each for longer, `timeout=…`") from None
 
@@ -267,7 +315,20 @@ class ModelApart(Model[Item, Result]):
     def stats(self) -> ModelStats:
         """How it is doing."""
         known = self._known
-        return replace(known.stats, refused=known.stats.refused + known.refused)
+        told = known.stats
+        return replace(
+            told,
+            refused=told.refused + known.refused,
+            late=told.late + known.late,
+            age=known.silence,
+            is_away=known.is_silent,
+        )
+
+    @property
+    def share(self) -> ModelStats | None:
+        """What this worker tells of it."""
+        known = self._known
+        return replace(known.share, age=known.silence, is_away=known.is_silent) if known.speaks else None
 
     async def swap(self, file: ModelFile | Mapping[str, ModelFile], /) -> str:
         """Call another model from now on."""
@@ -286,9 +347,8 @@ class ModelApart(Model[Item, Result]):
     async def check(self) -> Degraded | None:
         """Tell whether it can be called."""
         known = self._known
-        silence = asyncio.get_running_loop().time() - known.heard
-        if known.is_away or silence > SILENCE:
-            msg = f"the process of `{self.name}` has not been heard of for {silence:.1f} s"
+        if known.is_silent:
+            msg = f"the process of `{self.name}` has not been heard of for {known.silence:.1f} s"
             raise OwnerDied(msg, hint="its log is `service.log`, beside its socket")
         if known.refused_version:
             called = known.stats.version

@@ -42,6 +42,10 @@ class ModelStats:
         batch_seconds: How long one takes at present, a moving average.
         load_seconds: How long it took to load, warm up and check what is called.
         swaps: How often it was swapped.
+        max_batch: How many items one batch may have.
+        max_queue: How many items may wait.
+        age: Seconds since this was so; 0 at `app` scope.
+        is_away: Whether nothing is heard of its process at present, so that this is the last that was.
     """
 
     version: str
@@ -60,6 +64,10 @@ class ModelStats:
     batch_seconds: float = 0.0
     load_seconds: float = 0.0
     swaps: int = 0
+    max_batch: int = 1
+    max_queue: int = 1
+    age: float = 0.0
+    is_away: bool = False
 
 
 class Model(ABC, Generic[Item, Result]):
@@ -109,7 +117,21 @@ class Model(ABC, Generic[Item, Result]):
     @property
     @abstractmethod
     def stats(self) -> ModelStats:
-        """How it is doing; at `host` scope as it was within the last second."""
+        """
+        How it is doing; at `host` scope for all workers, as it was within the last second.
+
+        It asks nobody, and may be read from any thread.
+        """
+
+    @property
+    @abstractmethod
+    def share(self) -> ModelStats | None:
+        """
+        What this worker tells of it where each worker tells something, and all of that is added up.
+
+        At `app` scope that is `stats`. At `host` scope one worker speaks for all: its counts are those since it does,
+        and the others have nothing to tell. When it has gone, another goes on. May be read from any thread.
+        """
 
     @abstractmethod
     async def swap(self, file: ModelFile | Mapping[str, ModelFile], /) -> str:

@@ -52,6 +52,8 @@ class Served(Generic[Item, Result]):
             **asdict(batcher.counts),
             load_seconds=self.loaded.seconds,
             swaps=self.swaps,
+            max_batch=batcher.batching.max_batch,
+            max_queue=batcher.batching.max_queue,
         )
 
     async def swap(self, given: Any) -> str:  # noqa: ANN401 (what a program gives)
@@ -107,6 +109,11 @@ class ModelHere(Model[Item, Result]):
     @property
     def stats(self) -> ModelStats:
         """How it is doing."""
+        return self.served.stats
+
+    @property
+    def share(self) -> ModelStats:
+        """What this worker tells of it."""
         return self.served.stats
 
     async def swap(self, file: ModelFile | Mapping[str, ModelFile], /) -> str:
