@@ -7,18 +7,18 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Page, ViewportSize, expect
 
 from tenure.ops.page import page as page_of
+from tests.ops.pages.browsing import NARROW, WIDE, answers
 from tests.ops.pages.colours import SEEN_WITHOUT, contrast, distance, themes
 from tests.ops.pages.many import COUNT
 from tests.ops.pages.servers import DEADLINE, PROJECT, Server
@@ -28,34 +28,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Locator
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WIDE: ViewportSize = {"width": 1280, "height": 800}
-NARROW: ViewportSize = {"width": 400, "height": 800}
 SCOPES = ("function", "request", "app", "host", "cluster")
 EVIL = '<img src=x onerror="window.pwned=1">'
 STYLE = (PROJECT / "src/tenure/ops/browser/page.css").read_text()
-
-expect.set_options(timeout=DEADLINE * 1000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A Chromium of this machine."""
-    found = subprocess.run([PROJECT / "scripts" / "chromium", "find"], check=False, capture_output=True, text=True)
-    if found.returncode:
-        pytest.fail(found.stderr.strip())
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found.stdout.strip(), args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -72,37 +47,6 @@ def many() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def opened(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open a page, by which no error may be logged and no other host be asked, and wait until it has drawn."""
-    contexts = []
-    wrong: list[str] = []
-
-    def open_page(
-        server: Server, path: str = "/ops", *, viewport: ViewportSize = WIDE, quiet: bool = True, **words: Any
-    ) -> Page:
-        context = browser.new_context(viewport=viewport, **words)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: elsewhere(request.url, server) and wrong.append(request.url))
-        if quiet:
-            page.on("console", lambda message: message.type in {"error", "warning"} and wrong.append(message.text))
-        page.goto(f"{server.url}{path}")
-        expect(page.locator("#pulse")).to_have_text("Live")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert wrong == []
-
-
-def elsewhere(url: str, server: Server) -> bool:
-    """Tell whether an address leads to another host."""
-    return not url.startswith((server.url, "data:", "blob:"))
-
-
 def node(page: Page, name: str) -> Locator:
     """Find a node of the graph."""
     return page.locator(f"#nodes > [data-id={json.dumps(name)}]")
@@ -117,14 +61,6 @@ def focused(page: Page) -> str | None:
     """Tell which node has the keyboard."""
     found: str | None = page.evaluate("document.activeElement.dataset.id ?? null")
     return found
-
-
-def answers(page: Page, count: int = 2) -> None:
-    """Wait until so many more answers have come and been drawn."""
-    for _ in range(count):
-        with page.expect_response(re.compile("workers.json")):
-            pass
-    page.evaluate("() => new Promise(drawn => setTimeout(drawn, 50))")
 
 
 def file_of(page: Page, kind: str) -> str:

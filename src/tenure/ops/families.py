@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.samples import Exemplar, Sample
 
 from tenure.lifetimes import State
+from tenure.ops.models import ABOUT_INFO, INFO, MEASURES
 from tenure.scopes import SCOPES, is_shared, outlives_requests
 
 if TYPE_CHECKING:
@@ -32,13 +33,14 @@ def families_of(snapshot: Snapshot, pools: Iterable[Pooled]) -> list[Metric]:
     if snapshot.ready_seconds is not None:
         ready.add_metric([], snapshot.ready_seconds)
     started = [node for node in snapshot.nodes if node.scope in LASTING]
-    counters = _counters([node for node in started if node.scope not in SHARED])
-    return [ready, *_resources(started), *_pools(pools), *counters]
+    own = [node for node in started if node.scope not in SHARED]
+    return [ready, *_resources(started), *_pools(pools), *_counters(own), *_models(own)]
 
 
 def shared_families_of(snapshot: Snapshot) -> list[Metric]:
     """Tell what all workers share, and one may tell for all."""
-    return _counters([node for node in snapshot.nodes if node.scope in SHARED])
+    shared = [node for node in snapshot.nodes if node.scope in SHARED]
+    return [*_counters(shared), *_models(shared)]
 
 
 def _resources(nodes: list[NodeSnapshot]) -> list[Metric]:
@@ -90,6 +92,23 @@ def _counters(nodes: list[NodeSnapshot]) -> list[Metric]:
         if node.count is not None:
             values.add_metric([node.name, str(node.scope)], node.count)
     return [values]
+
+
+def _models(nodes: list[NodeSnapshot]) -> list[Metric]:
+    """Tell of models; of one whose process is away nothing, rather than what is no longer so."""
+    labels = ["model", "scope"]
+    info = GaugeMetricFamily(INFO.replace(".", "_"), ABOUT_INFO, labels=[*labels, "version"])
+    families: list[Metric] = [info]
+    told = [([node.name, str(node.scope)], node.model) for node in nodes if node.model and not node.model.is_away]
+    for about, model in told:
+        info.add_metric([*about, model.version], 1)
+    for measure in MEASURES:
+        kind = CounterMetricFamily if measure.kind == "counter" else GaugeMetricFamily
+        family = kind(measure.family, measure.description, labels=labels)
+        for about, model in told:
+            family.add_metric(about, measure.of(model))
+        families.append(family)
+    return families
 
 
 def written(families: Iterable[Metric]) -> bytes:

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry import metrics
 
 import tenure
+from tenure.ops.models import ABOUT_INFO, INFO, MEASURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
 
     from tenure.observers import What
+    from tenure.ops.models import Measure
 
     Callback: TypeAlias = Callable[[CallbackOptions], Iterable[Observation]]
 
@@ -57,6 +59,14 @@ class Observed(Protocol):
         """Observe who waits for one."""
         ...
 
+    def versions(self) -> Iterator[Observation]:
+        """Observe which versions of its models are called."""
+        ...
+
+    def models(self, measure: Measure) -> Iterator[Observation]:
+        """Observe one measure of its models."""
+        ...
+
 
 class Instruments:
     """
@@ -85,6 +95,10 @@ class Instruments:
         amount("db.client.connection.count", [self._each(lambda app: app.connections())], "{connection}", COUNT)
         amount("db.client.connection.max", [self._each(lambda app: app.most())], "{connection}", MOST)
         amount("db.client.connection.pending_requests", [self._each(lambda app: app.pending())], "{request}", PENDING)
+        gauge(INFO, [self._each(lambda app: app.versions())], "", ABOUT_INFO)
+        making = {"gauge": gauge, "amount": amount, "counter": meter.create_observable_counter}
+        for measure in MEASURES:
+            making[measure.kind](measure.name, [self._of_models(measure)], measure.unit, measure.description)
 
     def add(self, app: Observed) -> None:
         """Read an app from now on."""
@@ -98,6 +112,9 @@ class Instruments:
         """Record how long something took."""
         if what in self._durations:
             self._durations[what].record(seconds, about)
+
+    def _of_models(self, measure: Measure) -> Callback:
+        return self._each(lambda app: app.models(measure))
 
     def _each(self, observe: Callable[[Observed], Iterator[Observation]]) -> Callback:
         def callback(_: CallbackOptions) -> Iterator[Observation]:

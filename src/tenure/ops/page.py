@@ -27,6 +27,7 @@ PARTS = (
     "startup",
     "pools",
     "health",
+    "models",
     "exports",
     "filters",
     "main",

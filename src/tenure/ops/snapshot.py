@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from tenure.calls import WORKING_FOLDER
 from tenure.graph import ids
+from tenure.models.handle import Model
 from tenure.pools.base import BasePool
 from tenure.resources import Resource
 from tenure.state.counter import Counter
@@ -77,6 +79,55 @@ class PoolSnapshot(Document):
     leaked: int
 
 
+class ModelSnapshot(Document):
+    """
+    A model at one moment, as `ModelStats` has it; at `host` and `cluster` scope as each worker knows the machine's.
+
+    Attributes:
+        version: Which one is called: its name, and the first digits of its checksum.
+        waiting: Items that wait.
+        max_queue: How many may.
+        running: Batches that are computed now.
+        max_batch: How many items one may have.
+        batches: How many were computed, since the model was started; likewise all that follows.
+        items: How many items were in them.
+        largest: How many were in the largest.
+        batch_seconds: How long one takes at present, a moving average.
+        busy_seconds: How long they took, all together.
+        wait_seconds: How long items have waited, all together.
+        served: Items that have a result.
+        failed: Items for which the model, or its result, was an error.
+        refused: Items that were not let in, as the queue was full.
+        dropped: Items whose caller left, or could wait no longer, before they were computed.
+        late: Items whose caller could wait no longer, computed or not.
+        swaps: How often it was swapped.
+        load_seconds: How long it took to load, warm up and check what is called.
+        age: Seconds since this was so.
+        is_away: Whether nothing is heard of its process at present, so that this is the last that was.
+    """
+
+    version: str
+    waiting: int
+    max_queue: int
+    running: int
+    max_batch: int
+    batches: int
+    items: int
+    largest: int
+    batch_seconds: float
+    busy_seconds: float
+    wait_seconds: float
+    served: int
+    failed: int
+    refused: int
+    dropped: int
+    late: int
+    swaps: int
+    load_seconds: float
+    age: float
+    is_away: bool
+
+
 class NodeSnapshot(Document):
     """
     One dependency.
@@ -105,6 +156,7 @@ class NodeSnapshot(Document):
         close_seconds: How long its close took.
         error: What ended it; told only where details may be.
         pool: How it is doing, if it is a pool of tenure's.
+        model: How it is doing, if it is a model.
         count: Its value, if it is a counter.
     """
 
@@ -131,6 +183,7 @@ class NodeSnapshot(Document):
     close_seconds: float | None = None
     error: str = ""
     pool: PoolSnapshot | None = None
+    model: ModelSnapshot | None = None
     count: int | None = None
 
 
@@ -305,6 +358,7 @@ def _living(
             "close_seconds": tenant.close_seconds,
             "error": f"{type(tenant.error).__name__}: {tenant.error}" if tenant.error is not None else "",
             "pool": PoolSnapshot.model_validate(vars(value.stats)) if isinstance(value, BasePool) else None,
+            "model": ModelSnapshot.model_validate(asdict(value.stats)) if isinstance(value, Model) else None,
             "count": value.value if isinstance(value, Counter) else None,
         }
     )

@@ -18,6 +18,7 @@ import tenure
 from tenure.fastapi.telemetry import telemetry_of
 from tenure.graph import ids
 from tenure.lifetimes import State
+from tenure.models.handle import Model
 from tenure.ops.instruments import POOL, POOL_STATE, instruments_of
 from tenure.pools.errors import PoolExhausted
 
@@ -28,14 +29,17 @@ if TYPE_CHECKING:
 
     from tenure.fastapi.application import Application
     from tenure.graph import Node
+    from tenure.models.handle import ModelStats
     from tenure.observers import End, What
     from tenure.ops.instruments import Instruments
+    from tenure.ops.models import Measure
     from tenure.ops.operations import Operations
     from tenure.ops.snapshot import CheckSnapshot
 
     Observations: TypeAlias = Iterator[Observation]
 
 APP, RESOURCE, CHECK, SCOPE, STATE = "tenure.app", "tenure.resource", "tenure.check", "tenure.scope", "tenure.state"
+MODEL, VERSION = "tenure.model", "tenure.model.version"
 ERROR = "error.type"
 STATES: tuple[str, ...] = get_args(State)
 HEALTH = {"pass": 1.0, "warn": 0.5, "fail": 0.0}
@@ -158,6 +162,23 @@ class Telemetry:
         """Observe how many borrowers wait."""
         for pool in self._application.observers.pools:
             yield Observation(pool.stats.waiting, {POOL: pool.name})
+
+    def versions(self) -> Observations:
+        """Observe which version of each model is called."""
+        for about, share in self._shares():
+            yield Observation(1, {**about, VERSION: share.version})
+
+    def models(self, measure: Measure) -> Observations:
+        """Observe one measure of each model."""
+        for about, share in self._shares():
+            yield Observation(measure.of(share), about)
+
+    def _shares(self) -> Iterator[tuple[dict[str, str], ModelStats]]:
+        """Give what is for this worker to tell of models: each process has a stream of its own, and they are added."""
+        for node, tenant in self._application.lifetime.tenants.items():
+            share = tenant.value.share if isinstance(tenant.value, Model) else None
+            if share is not None and not share.is_away:
+                yield {APP: self._app, MODEL: node.name, SCOPE: node.lifetime() or ""}, share
 
     def _about(self, node: Node) -> dict[str, str]:
         return {APP: self._app, RESOURCE: self._ids[node], SCOPE: node.lifetime() or ""}

@@ -14,6 +14,7 @@ function factsOf(node) {
     ...fact("Declared at", `${node.file}${node.line ? `:${node.line}` : ""}`, "code"),
     ...fact("Started", node.startSeconds !== null ? `in ${seconds(node.startSeconds)}${started}` : node.startOffset !== null ? `begun${started}, not done yet` : ""),
     ...fact("Closed", node.closeSeconds !== null ? `in ${seconds(node.closeSeconds)}` : ""),
+    ...fact("Version", node.model ? node.model.versions.join(", ") : "", "code"),
     ...fact("Count", node.count !== null ? whole.format(node.count) : "", "number"),
     ...fact("Notes", [node.overridden && "stands in for what is overridden", node.unused && "no route uses it", !node.own && "a part of tenure"].filter(Boolean).join("; ")),
   ];
@@ -44,12 +45,13 @@ function sectionsOf(model, node) {
     { title: "Waiting for", lines: node.waitingFor.map((id) => linkTo(model, { id })) },
     { title: "Checks", lines: node.checks.map(checkLine) },
     { title: "Pool", lines: [], pool: node.pool },
+    { title: "Model", lines: [], served: node.model },
     { title: "Needs", lines: (model.needs.get(node.id) ?? []).map((need) => linkTo(model, need)) },
     { title: "Needed by", lines: (model.neededBy.get(node.id) ?? []).map((user) => linkTo(model, { id: user.id })) },
     { title: "Used by routes", lines: texts(node.usedByRoutes, "route") },
     { title: "Used by", lines: texts(node.usedBy, "user") },
     { title: "Workers", lines: workerLines(node) },
-  ].filter(({ lines, pool }) => lines.length || pool);
+  ].filter(({ lines, pool, served }) => lines.length || pool || served);
 }
 
 function makeLine(line) {
@@ -68,23 +70,29 @@ function updateLine(item, line) {
   show(more, Boolean(line.more));
 }
 
-function makeSection({ title, pool }) {
+function makeSection({ title, pool, served }) {
   const id = `d-${title.toLowerCase().replaceAll(" ", "-")}`;
   const section = el("section", { "aria-labelledby": id }, el("h3", { id }, title, el("span", { class: "count" })), el("ul"), el("button", { type: "button", class: "plain more", "data-whole": title }));
-  if (pool) section.append(makeChart(), makeFigures());
+  if (pool) section.append(makeChart(), makeFigures(COLUMNS));
+  if (served) section.append(makeModelChart(), makeFigures(MODEL_COLUMNS));
   return section;
 }
 
-function updateSection(section, { title, lines, pool }, id, worker) {
+function updateSection(section, { title, lines, pool, served }, id, worker) {
   const shortenedTo = lines.length > FEW + 2 && !details.whole.has(title) ? FEW : lines.length;
-  say(section.querySelector("h3 .count"), pool ? "" : lines.length);
+  say(section.querySelector("h3 .count"), pool || served ? "" : lines.length);
   reconcile(section.querySelector("ul"), lines.slice(0, shortenedTo), ({ key }) => key, makeLine, updateLine);
   const more = section.querySelector("button.more");
   show(more, shortenedTo < lines.length);
   say(more, `Show all ${lines.length}`);
-  if (!pool) return;
-  updateChart(section.querySelector(".chart"), worker, id);
-  updateFigures(section.querySelector(".figures"), pool);
+  const [chart, figures] = [section.querySelector(".chart"), section.querySelector(".figures")];
+  if (pool) {
+    updateChart(chart, worker, id);
+    updateFigures(figures, pool, COLUMNS);
+  } else if (served) {
+    updateModelChart(chart, worker, id);
+    updateFigures(figures, { ...served, recent: recentItems(worker, id) }, MODEL_COLUMNS);
+  }
 }
 
 function makeFact({ label }) {

@@ -27,7 +27,7 @@ function itemState(item) {
 }
 
 function widthOf(item) {
-  const metric = item.node && (item.node.pool || item.node.count !== null) ? 52 : 0;
+  const metric = item.node && metricText(item.node) ? 52 : 0;
   const first = measured(nameOf(item), NAME_FONT) + metric;
   const room = STATE_ROOM[Boolean(item.node) && PER_REQUEST.has(item.node.scope)];
   const second = measured(secondLine(item), SMALL_FONT) + 14 + 16 + measured(room, SMALL_FONT);
@@ -99,9 +99,9 @@ function updateNode(element, item, shape, ui) {
   set(parts.mark, { transform: `translate(${wide - 27 - measured(word, SMALL_FONT)} 27)` });
   set(parts.metric, { x: wide - 12 });
   say(parts.metric, item.node ? metricText(item.node) : "");
-  const pool = item.node?.pool;
-  set(parts.rail, { width: pool ? wide - 33 : 0 });
-  set(parts.meter, { width: pool ? (wide - 33) * Math.min(1, pool.inUse / Math.max(1, pool.size)) : 0, "data-full": pool ? pool.waiting > 0 : null });
+  const fill = fillOf(item.node);
+  set(parts.rail, { width: fill ? wide - 33 : 0 });
+  set(parts.meter, { width: fill ? (wide - 33) * fill.part : 0, "data-full": fill?.full });
 }
 
 function drawEdges(shape) {

@@ -1,8 +1,8 @@
-// The last two minutes of every pool and counter, kept in the page: the app keeps no series.
+// The last two minutes of every pool, model and counter, kept in the page: the app keeps no series.
 
 const SPAN = 120_000;
 const BREAK = 3500; // milliseconds without an answer that a line does not bridge
-const ticks = []; // { at, values: Map(worker and id -> { pool, count }) }
+const ticks = []; // { at, values: Map(worker and id -> { pool, model, count }) }
 
 const seriesKey = (worker, id) => `${worker}\u0000${id}`;
 
@@ -10,8 +10,8 @@ function remember(answer, at) {
   const values = new Map();
   const chosen = [ALL, ...answer.workers.map(workerKey)];
   for (const worker of chosen) {
-    for (const [id, { pool, count }] of modelOf(answer, worker).nodes) {
-      if (pool || count !== null) values.set(seriesKey(worker, id), { pool, count });
+    for (const [id, { pool, model, count }] of modelOf(answer, worker).nodes) {
+      if (pool || model || count !== null) values.set(seriesKey(worker, id), { pool, model, count });
     }
   }
   ticks.push({ at, values });

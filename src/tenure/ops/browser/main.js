@@ -1,6 +1,6 @@
 // The page: what is chosen, the header, the tabs, the keys; and every part drawn anew when an answer comes.
 
-const VIEWS = ["graph", "startup", "pools", "health"];
+const VIEWS = ["graph", "startup", "pools", "health", "models"];
 const THEMES = ["system", "light", "dark"];
 const NARROW = matchMedia("(max-width: 700px)");
 
@@ -146,10 +146,12 @@ function render({ fit = false } = {}) {
   }
   const pools = renderPools(model, ui);
   const health = renderHealth(model);
+  const models = renderModels(model, ui);
   renderTab("graph", shape.count === shape.total ? shape.total : `${shape.count} of ${shape.total}`);
   renderTab("startup", renderStartup(model));
   renderTab("pools", pools.told, pools.alarming ? "warn" : null);
   renderTab("health", health, health === "fail" || health === "warn" ? health : null);
+  renderTab("models", models.told, models.alarming ? "warn" : null);
   if (ui.list) renderOutline(shape, ui);
   else if (ui.view === "graph" && shape.items.length) {
     const moved = renderGraph(shape, ui);
@@ -244,7 +246,7 @@ function listenToTabs(list, chosen) {
     if (tab) choice(tab);
   });
   list.addEventListener("keydown", (event) => {
-    const tabs = [...list.querySelectorAll("[role=tab]")];
+    const tabs = [...list.querySelectorAll("[role=tab]:not([hidden])")];
     const at = tabs.indexOf(document.activeElement);
     const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
     if (to === undefined || at < 0) return;
@@ -254,6 +256,7 @@ function listenToTabs(list, chosen) {
 }
 
 function showView(view) {
+  if ($(`tab-${view}`).hidden) return;
   ui.view = view;
   reshaped();
 }
@@ -294,6 +297,7 @@ function listen() {
   listenToStartup(rendered);
   listenToPools();
   listenToHealth();
+  listenToModels();
   listenToExports(() => {
     reshape();
     if (shape.items.length) renderGraph(shape, ui);

@@ -46,5 +46,13 @@ const kindText = (node) => [node.scope, node.kind === "resource" ? null : node.k
 
 function metricText(node) {
   if (node.pool) return `${whole.format(node.pool.inUse)}/${whole.format(node.pool.size)}`;
+  if (node.model) return `${whole.format(node.model.waiting)}/${whole.format(node.model.maxQueue)}`;
   return node.count === null ? "" : whole.format(node.count);
+}
+
+// How full a pool is, or a model's queue, from 0 to 1, and whether somebody suffers from it; nothing of what cannot be full.
+function fillOf(node) {
+  if (node?.pool) return { part: Math.min(1, node.pool.inUse / Math.max(1, node.pool.size)), full: node.pool.waiting > 0 };
+  if (node?.model) return { part: Math.min(1, node.model.waiting / node.model.maxQueue), full: isFull(node.model) };
+  return null;
 }

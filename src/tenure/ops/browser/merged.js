@@ -27,6 +27,23 @@ function mergedPool(pools) {
   return sum;
 }
 
+const NOT_ADDED = new Set(["maxBatch", "largest", "batchSeconds", "loadSeconds", "age"]); // the most is told
+
+// A model at host or cluster scope is one for all workers, each of which tells of it: who has heard of it last is right.
+function mergedModel(node, each) {
+  const models = each.map(({ node: { model } }) => model).filter(Boolean);
+  if (!models.length) return null;
+  const newest = models.reduce((found, model) => (model.age < found.age ? model : found));
+  if (SHARED.has(node.scope)) return { ...newest, versions: [newest.version] };
+  const sum = { ...newest, versions: [...new Set(models.map(({ version }) => version))].sort() };
+  for (const [name, value] of Object.entries(newest)) {
+    if (typeof value !== "number") continue;
+    const values = models.map((model) => model[name]);
+    sum[name] = NOT_ADDED.has(name) ? Math.max(...values) : values.reduce((found, one) => found + one, 0);
+  }
+  return { ...sum, version: sum.versions.join(" ") };
+}
+
 // A shared counter is one for all workers, each of which tells it: the newest answer is right.
 function mergedCount(node, each) {
   const counts = each.filter(({ node: { count } }) => count !== null);
@@ -66,6 +83,7 @@ function mergedNode(each) {
     closeSeconds: most("closeSeconds"),
     error: (nodes.find((node) => node.error) ?? first).error,
     pool: mergedPool(nodes.map((node) => node.pool).filter(Boolean)),
+    model: mergedModel(first, each),
     count: mergedCount(first, each),
   };
 }

@@ -3,24 +3,25 @@
 const COLUMNS = [
   ["in use", (pool) => pool.inUse],
   ["idle", (pool) => Math.max(0, pool.open - pool.inUse)],
-  ["waiting", (pool) => pool.waiting],
+  ["waiting", (pool) => pool.waiting, (pool) => pool.waiting > 0],
   ["size", (pool) => pool.size],
-  ["refused", (pool) => pool.refused],
-  ["killed", (pool) => pool.killed],
-  ["leaked", (pool) => pool.leaked],
-];
-const ALARMING = new Set(["waiting", "refused", "killed", "leaked"]);
+  ["refused", (pool) => pool.refused, (pool) => pool.refused > 0],
+  ["killed", (pool) => pool.killed, (pool) => pool.killed > 0],
+  ["leaked", (pool) => pool.leaked, (pool) => pool.leaked > 0],
+]; // name, value, whether that is to be seen to
 
-function makeFigures() {
-  return el("dl", { class: "figures" }, ...COLUMNS.map(([name]) => el("div", { "data-figure": name }, el("dt", {}, name), el("dd"))));
+const figureText = (value) => (Number.isInteger(value) ? whole.format(value) : value.toFixed(1));
+
+function makeFigures(columns) {
+  return el("dl", { class: "figures" }, ...columns.map(([name]) => el("div", { "data-figure": name }, el("dt", {}, name), el("dd"))));
 }
 
-function updateFigures(figures, pool) {
+function updateFigures(figures, told, columns) {
   [...figures.children].forEach((figure, at) => {
-    const [name, of] = COLUMNS[at];
-    const value = of(pool);
-    say(figure.lastElementChild, whole.format(value));
-    figure.classList.toggle("alarming", ALARMING.has(name) && value > 0);
+    const [, of, alarms] = columns[at];
+    const value = of(told);
+    say(figure.lastElementChild, figureText(value));
+    figure.classList.toggle("alarming", Boolean(alarms?.(told)));
     figure.classList.toggle("none", value === 0);
   });
 }
@@ -30,7 +31,7 @@ function makePool({ id }) {
     "article",
     { class: "pool card" },
     el("header", {}, el("h3", {}, el("button", { type: "button", class: "link", "data-go": id })), el("span"), el("span", { class: "state" })),
-    makeFigures(),
+    makeFigures(COLUMNS),
     makeChart(),
     el("details", { class: "by-worker" }, el("summary", {}, "Each worker"), el("ul")),
   );
@@ -48,7 +49,7 @@ function updatePool(card, node, ui) {
   say(header.querySelector("button"), plain(node.name));
   scopeBadge(header.children[1], node);
   mark(header.children[2], stateOf(node));
-  updateFigures(figures, node.pool);
+  updateFigures(figures, node.pool, COLUMNS);
   updateChart(chart, ui.worker, node.id);
   const workers = node.each.filter((one) => one.node.pool);
   show(each, workers.length > 1);
