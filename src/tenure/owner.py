@@ -11,7 +11,7 @@ import signal
 import sys
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tenure.errors import StartFailed, TenureError
 from tenure.lifespan import running
@@ -20,6 +20,9 @@ from tenure.remote.hosted import found
 from tenure.remote.server import Server
 from tenure.remote.service import FAILURE, leave
 from tenure.state.deployments import STATE_VARIABLE, VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger("tenure.owner")
 
@@ -43,6 +46,16 @@ async def serve(order: dict[str, Any], home: Path, path: Path) -> None:
             apart.ends(served)
 
 
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Give what makes the event loop: uvloop's where that is installed, as uvicorn does for workers."""
+    try:
+        uvloop = importlib.import_module("uvloop")
+    except ImportError:
+        return None
+    made: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return made
+
+
 def main() -> None:
     """Serve the object that a file describes, at a socket: ``python -m tenure.owner FILE SOCKET``."""
     logging.basicConfig(format="%(asctime)s owner: %(message)s", level=logging.INFO)
@@ -54,7 +67,8 @@ def main() -> None:
     os.environ.update(order["environment"])
     home = Path(sys.argv[1]).parent
     try:
-        asyncio.run(serve(order, home, Path(sys.argv[2])))
+        with asyncio.Runner(loop_factory=event_loop()) as runner:
+            runner.run(serve(order, home, Path(sys.argv[2])))
     except StartFailed as error:
         cause = error.__cause__
         leave(home / FAILURE, told(cause if isinstance(cause, TenureError) else error))

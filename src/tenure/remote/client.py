@@ -28,6 +28,15 @@ PATIENCE = 0.5
 """Seconds without a connection after which its keeper is looked for too."""
 
 
+class Overdue(Exception):
+    """Raised where an answer is late; a method may raise `TimeoutError` itself."""
+
+
+def _expire(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(Overdue())
+
+
 class _Connection(Wire):
     """One connection to the process of an object."""
 
@@ -75,19 +84,36 @@ class _Connection(Wire):
         hint = "if it may run twice, mark the method `@idempotent`, and it is called once more"
         return OwnerDied(msg, hint=hint)
 
+    async def _keeps_up(self, until: float) -> None:
+        if self.is_writable:
+            return
+        try:
+            async with asyncio.timeout_at(until):
+                await self.writable()
+        except TimeoutError:
+            raise Overdue from None
+
     def _next(self) -> int:
         self._last += 1
         return self._last
 
-    async def call(self, order: list[Any]) -> Any:  # noqa: ANN401 (any value)
-        """Give what a call gives; one that is cancelled is called off there too."""
-        await self.writable()
+    async def call(self, order: list[Any], until: float) -> Any:  # noqa: ANN401 (any value)
+        """
+        Give what a call gives; one that is cancelled is called off there too.
+
+        Raises:
+            Overdue: There was no answer at that time of the event loop.
+        """
+        await self._keeps_up(until)
         number = self._next()
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        answer = self._answers[number] = self._loop.create_future()
+        # A timer for each is a fourth of what `asyncio.timeout` takes, and that is a tenth of a call.
+        timer = self._loop.call_at(until, _expire, answer)
         try:
             self.send(What.CALL, number, order)
             return await answer
         finally:
+            timer.cancel()
             if self._answers.pop(number, None) is not None:
                 self._call_off(number)
 
@@ -96,9 +122,9 @@ class _Connection(Wire):
         Give what a call gives, one by one; an iteration that is left is called off there too.
 
         Raises:
-            CallTimeout: An item was not there so many seconds after it was asked for.
+            Overdue: An item was not there so many seconds after it was asked for.
         """
-        await self.writable()
+        await self._keeps_up(self._loop.time() + seconds)
         number = self._next()
         items = self._items[number] = asyncio.Queue()
         is_over = False
@@ -109,7 +135,7 @@ class _Connection(Wire):
                     async with asyncio.timeout(seconds):
                         what, value = await items.get()
                 except TimeoutError:
-                    raise _late(self._name, seconds) from None
+                    raise Overdue from None
                 is_over = what is not What.ITEM
                 if what is What.ITEM:
                     yield value
@@ -164,40 +190,38 @@ class Client:
         self._refuse_elsewhere()
         until = self._loop.time() + seconds
         while True:
-            connection: _Connection | None = None
-            limit = asyncio.timeout_at(until)
+            connection = await self._connected_within(seconds, until)
             try:
-                async with limit:
-                    connection = await self.connected()
-                    return await connection.call(order)
+                return await connection.call(order, until)
             except OwnerDied:
                 if not again:
                     raise
                 again = False
-            except TimeoutError:
-                if not limit.expired():  # the method's own
-                    raise
-                raise self._late(seconds, connection) from None
+            except Overdue:
+                raise _late(self.name, seconds) from None
 
     async def stream(self, order: list[Any], *, seconds: float) -> AsyncGenerator[Any]:
         """Call a generator, and give its items; each is waited for so many seconds at most."""
         self._refuse_elsewhere()
-        try:
-            async with asyncio.timeout(seconds):
-                connection = await self.connected()
-        except TimeoutError:
-            raise self._late(seconds, None) from None
+        connection = await self._connected_within(seconds, self._loop.time() + seconds)
         stream = connection.stream(order, seconds)
         try:
             async for item in stream:
                 yield item
+        except Overdue:
+            raise _late(self.name, seconds) from None
         finally:
             await stream.aclose()
 
-    def _late(self, seconds: float, connection: _Connection | None) -> CallTimeout | OwnerDied:
-        if connection is None:
-            return OwnerDied(f"the process of `{self.name}` did not start anew within {seconds:g} s")
-        return _late(self.name, seconds)
+    async def _connected_within(self, seconds: float, until: float) -> _Connection:
+        if self._connection is not None and self._connection.is_open:
+            return self._connection
+        try:
+            async with asyncio.timeout_at(until):
+                return await self.connected()
+        except TimeoutError:
+            msg = f"the process of `{self.name}` did not start anew within {seconds:g} s"
+            raise OwnerDied(msg) from None
 
     def _refuse_elsewhere(self) -> None:
         if self._is_closed:

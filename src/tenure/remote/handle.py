@@ -94,7 +94,7 @@ class Remote(Generic[T]):
             AlreadyClosed: The app has closed the handle.
         """
         name = self._name(method)
-        order: list[Any] = [name, args, kwargs]
+        order: list[Any] = [name, list(args), kwargs]  # a tuple would be one on the other side too, which costs more
         signature = signature_of(method)
         if signature.streams:
             return self._stream(method, order)

@@ -73,6 +73,11 @@ class Wire(asyncio.BufferedProtocol, ABC):
         self._writable.set()
         self.lost()
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether the other end keeps up."""
+        return self._writable.is_set()
+
     async def writable(self) -> None:
         """Wait while the other end does not keep up."""
         await self._writable.wait()
