@@ -182,6 +182,27 @@ def planned(app: FastAPI) -> Plan:
     raise NotStarted(msg, hint=NOT_STARTED_HINT)
 
 
+def is_served(app: FastAPI, resource: Resource[Any]) -> bool:
+    """
+    Tell whether workers of an app run on this machine that share a resource which lives in a process of its own.
+
+    For a command that is to join them, and not to be the first. Blocks a little.
+
+    Raises:
+        NotStarted: The app does not have tenure's lifespan.
+        DeclarationError: The resource does not live in a process of its own.
+    """
+    from tenure.remote.hosted import apart_of  # noqa: PLC0415 (as above)
+    from tenure.remote.joining import is_served  # noqa: PLC0415 (likewise)
+    from tenure.state.deployments import deployment_name  # noqa: PLC0415 (likewise)
+
+    apart = apart_of(resource)
+    if apart is None:
+        msg = f"`{resource.name}` does not live in a process of its own"
+        raise DeclarationError(msg, path=[f"declared at {resource.location}"])
+    return is_served(apart, deployment_name(planned(app).deployment, title=app.title))
+
+
 @asynccontextmanager
 async def _run(app: FastAPI, composed: Composed) -> AsyncGenerator[State]:
     if not isinstance(app, FastAPI):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from roster.embedder import Embedder
+from roster.embedder import Embedding, embedder
 from roster.limits import clock
 from roster.main import app
 from roster.settings import Settings, settings
@@ -71,17 +71,17 @@ async def test_each_kind_of_write_counts_and_reading_does_not(now: list[float]) 
         assert {(await client.get("/users")).status_code for _ in range(5)} == {200}
 
 
-async def test_a_refused_write_costs_the_model_nothing(now: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_write_costs_the_model_nothing(now: list[float]) -> None:
     """A write above the limit is refused before its text is embedded."""
     embedded: list[Any] = []
 
-    async def embed(_: Embedder, texts: list[str]) -> list[list[float]]:
-        embedded.extend(texts)
-        return [[1.0]]
+    async def embed(text: str) -> Embedding:
+        embedded.append(text)
+        return Embedding([1.0], "a double")
 
-    monkeypatch.setattr(Embedder, "__call__", embed)
-    async with client_at(next(hosts)) as client:
-        answers = [await client.patch(NOBODY, json={"bio": "Sings."}) for _ in range(5)]
+    with override(app, {embedder: lambda: embed}):
+        async with client_at(next(hosts)) as client:
+            answers = [await client.patch(NOBODY, json={"bio": "Sings."}) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [404, 404, 429, 429, 429]
     assert embedded == ["Sings."] * 2
 
@@ -109,7 +109,13 @@ async def test_the_document_tells_of_the_limit(now: list[float]) -> None:
     paths: dict[str, Any] = app.openapi()["paths"]
     operations = {(method, path): told for path, item in paths.items() for method, told in item.items()}
     limited = {each for each, told in operations.items() if "429" in told["responses"]}
-    assert limited == {("post", "/users"), ("patch", "/users/{user_id}"), ("delete", "/users/{user_id}")}
-    answers = [told["responses"].get(code) for told in operations.values() for code in ("429", "503")]
+    assert limited == {
+        ("post", "/users"),
+        ("patch", "/users/{user_id}"),
+        ("delete", "/users/{user_id}"),
+        ("put", "/users/{user_id}/avatar"),
+        ("delete", "/users/{user_id}/avatar"),
+    }
+    answers = [told["responses"].get(code) for told in operations.values() for code in ("429", "503", "504")]
     assert all("Retry-After" in answer["headers"] for answer in answers if answer)
     assert "text/event-stream" in operations["get", "/stats/live"]["responses"]["200"]["content"]

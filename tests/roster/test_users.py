@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from roster.database import users
-from roster.embedder import Embedder
-from roster.model import embeddings, model
+from roster.embedder import Embedding, embedder
+from roster.embeddings import embeddings
+from roster.main import app
 from roster.revisions import revisions
+from tenure import override
+from tenure.models.apart import ModelApart
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from httpx import AsyncClient, Response
 
     from tenure import Scope
@@ -224,13 +225,13 @@ async def test_a_search_is_bounded(client: AsyncClient, query: str, place: str) 
 async def test_what_was_found_is_not_looked_for_again(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A question is embedded once for all who ask it, at the same time or later; another limit is another question."""
     embedded: list[str] = []
-    real = Embedder.__call__
+    real = ModelApart.__call__
 
-    async def embed(embedder: Embedder, texts: Sequence[str]) -> list[list[float]]:
-        embedded.extend(texts)
-        return await real(embedder, texts)
+    async def embed(embedder: ModelApart[str, Embedding], text: str) -> Embedding:
+        embedded.append(text)
+        return await real(embedder, text)
 
-    monkeypatch.setattr(Embedder, "__call__", embed)
+    monkeypatch.setattr(ModelApart, "__call__", embed)
     asked: dict[str, str | int] = {"q": "who was asked for before", "limit": 2}
     answers = await asyncio.gather(*(client.get("/users/search", params=asked) for _ in range(5)))
     answers.append(await client.get("/users/search", params=asked))
@@ -242,7 +243,7 @@ async def test_what_was_found_is_not_looked_for_again(client: AsyncClient, monke
 
 async def test_embeddings_of_another_model_are_made_anew(client: AsyncClient, scope: Scope) -> None:
     """Bios whose embedding another version made are not compared, and are embedded again at start."""
-    opened, current = await scope.get(users), await scope.get(model)
+    opened, current = await scope.get(users), await scope.get(embedder)
     connections = opened.driver_pool
     await connections.execute("UPDATE users SET embedding = '{1}', embedding_version = 'old'")
     search = "/users/search?q=anyone&limit=10"
@@ -251,3 +252,44 @@ async def test_embeddings_of_another_model_are_made_anew(client: AsyncClient, sc
     versions = await connections.fetch("SELECT DISTINCT embedding_version FROM users")
     assert [row["embedding_version"] for row in versions] == [current.version]
     assert len((await client.get(search)).json()) == 10
+
+
+async def test_a_change_while_bios_are_embedded_is_kept(client: AsyncClient, scope: Scope) -> None:
+    """A bio that changes while the one before is embedded keeps the embedding that it was changed with."""
+    opened, current = await scope.get(users), await scope.get(embedder)
+    user = await added(client, bio="Keeps bees.")
+    connections = opened.driver_pool
+    await connections.execute("UPDATE users SET embedding_version = 'old' WHERE id = $1", user["id"])
+
+    class Changing:
+        version = current.version
+
+        async def many(self, texts: list[str]) -> list[Embedding]:
+            (await client.patch(f"/users/{user['id']}", json={"bio": "Repairs steam engines."})).raise_for_status()
+            return [Embedding([0.0] * 384, "late") for _ in texts]
+
+    await embeddings.factory(opened, Changing(), await scope.get(revisions))
+    kept = await connections.fetchrow("SELECT embedding, embedding_version FROM users WHERE id = $1", user["id"])
+    assert kept["embedding_version"] == current.version
+    assert sum(number * number for number in kept["embedding"]) == pytest.approx(1)
+
+
+async def test_who_comes_when_the_model_has_too_much_to_do_is_told_so(client: AsyncClient) -> None:
+    """Of many who add users at once, those that there is no room for are told when to come again; others are added."""
+    bio = "collects stamps and coins and postcards " * 8
+    users = [{"username": next(names), "email": "new@example.com", "bio": f"{number} {bio}"} for number in range(120)]
+    answers = await asyncio.gather(*(client.post("/users", json=user) for user in users))
+    busy = [answer for answer in answers if answer.status_code == 503]
+    assert busy
+    assert {answer.status_code for answer in answers} == {201, 503}
+    for answer in busy:
+        assert refused(answer, 503)["detail"] == "the service is too busy at the moment"
+        assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_who_waits_too_long_for_the_model_is_told_so(client: AsyncClient, scope: Scope) -> None:
+    """A bio that is not embedded in time is answered 504, in the one form."""
+    hurried = (await scope.get(embedder)).within(0.000_001)
+    with override(app, {embedder: lambda: hurried}):
+        answer = await client.patch("/users/1", json={"bio": "Waits."})
+    assert refused(answer, 504)["detail"] == "the service did not answer in time"

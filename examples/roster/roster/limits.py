@@ -23,7 +23,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("roster")
 
 LARGEST_BODY = 64 * 1024
 """Bytes; the longest bio is some 12,000 when each character is escaped."""
-DETAIL = f"a body has at most {LARGEST_BODY} bytes"
+LARGEST_AVATAR = 1024 * 1024
+"""Bytes of an image."""
 WINDOW = 60
 """Seconds in which writes are counted: a minute by the clock, so that its end is known."""
 HOME = 64
@@ -83,12 +84,22 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
-        if scope["type"] == "http" and _declared_length(scope) > LARGEST_BODY:
+        largest = _largest(scope)
+        if scope["type"] == "http" and _declared_length(scope) > largest:
             code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            refusal = answer(Problem(title=code.phrase, status=code, detail=DETAIL), {"Connection": "close"})
+            refusal = answer(Problem(title=code.phrase, status=code, detail=_detail(largest)), {"Connection": "close"})
             await refusal(scope, receive, send)
         else:
-            await self._app(scope, _limited(receive), send)
+            await self._app(scope, _limited(receive, largest), send)
+
+
+def _largest(scope: Scope) -> int:
+    is_avatar = scope["type"] == "http" and scope["method"] == "PUT" and scope["path"].endswith("/avatar")
+    return LARGEST_AVATAR if is_avatar else LARGEST_BODY
+
+
+def _detail(largest: int) -> str:
+    return f"a body has at most {largest} bytes"
 
 
 def _declared_length(scope: Scope) -> int:
@@ -96,15 +107,15 @@ def _declared_length(scope: Scope) -> int:
     return int(length) if length.isdigit() else 0
 
 
-def _limited(receive: Receive) -> Receive:
+def _limited(receive: Receive, largest: int) -> Receive:
     taken = 0
 
     async def limited() -> Message:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
-        if taken > LARGEST_BODY:
-            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, DETAIL)
+        if taken > largest:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _detail(largest))
         return message
 
     return limited

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from roster import logs, problems
+from roster.embeddings import embeddings
 from roster.limits import BodyLimit
-from roster.model import embeddings
-from roster.routers import stats, users
+from roster.routers import avatars, stats, users
 from roster.startup import PlainStartFailure
 from tenure import lifespan
 from tenure.ops import ops_router
@@ -20,4 +20,5 @@ app.add_middleware(PlainStartFailure)
 problems.install(app)
 app.include_router(stats.router)  # first, for routes are tried in order, and this one is asked for most
 app.include_router(users.router)
+app.include_router(avatars.router)
 app.include_router(ops_router())

@@ -35,7 +35,11 @@ class Problem(BaseModel):
 RETRY_AFTER = {
     "headers": {"Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}}
 }
-TRY_AGAIN = {status.HTTP_429_TOO_MANY_REQUESTS, status.HTTP_503_SERVICE_UNAVAILABLE}
+TRY_AGAIN = {
+    status.HTTP_429_TOO_MANY_REQUESTS,
+    status.HTTP_503_SERVICE_UNAVAILABLE,
+    status.HTTP_504_GATEWAY_TIMEOUT,
+}
 """The answers that say when to come again."""
 
 

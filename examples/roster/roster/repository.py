@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import AsyncIterable, AsyncIterator, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Annotated
 
 import asyncpg
@@ -13,6 +12,7 @@ import numpy as np
 from fastapi import Depends
 
 from roster.database import Statements
+from roster.embedder import Embedding
 from roster.revisions import CurrentRevisions, Revisions
 from roster.schemas import Match, NewUser, Page, User, UserChange, UserName
 from tenure import scoped
@@ -27,14 +27,6 @@ ARRAY_ELEMENT = np.dtype([("length", ">i4"), ("value", ">f4")])
 
 class UsernameTaken(Exception):
     """Raised when another user has the name."""
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """The meaning of a text as one version of a model sees it; two versions' are not comparable."""
-
-    vector: list[float]
-    version: str
 
 
 class Repository:

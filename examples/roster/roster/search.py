@@ -9,7 +9,6 @@ import structlog
 from fastapi import Depends
 
 from roster.embedder import Embedder
-from roster.model import Model, embed
 from roster.repository import Repository, Users
 from roster.revisions import CurrentRevisions, Revisions
 from roster.schemas import Match
@@ -27,10 +26,10 @@ Found = Annotated[Cache[list[Match]], Depends(found)]
 class Search:
     """Finds users by what their bios mean; shared by all requests of this worker."""
 
-    def __init__(self, found: Cache[list[Match]], revisions: Revisions, model: Embedder, users: Repository) -> None:
+    def __init__(self, found: Cache[list[Match]], revisions: Revisions, embedder: Embedder, users: Repository) -> None:
         self._found = found
         self._revisions = revisions
-        self._model = model
+        self._embedder = embedder
         self._users = users
 
     async def __call__(self, question: str, limit: int) -> list[Match]:
@@ -41,6 +40,8 @@ class Search:
 
         Raises:
             Unavailable: The database was not to be had in time; the answer is 503.
+            ModelBusy: Too many wait for the model; the answer is 503.
+            ModelLate: The model was not to be had in time; the answer is 504.
         """
         loaded: list[Match] | None = None
 
@@ -50,7 +51,7 @@ class Search:
             return loaded
 
         # Read before the load, so that no older answer is kept under a newer revision. As a digest, whatever is asked.
-        asked = "\0".join((self._revisions.current, self._model.version, str(limit), question))
+        asked = "\0".join((self._revisions.current, self._embedder.version, str(limit), question))
         try:
             return await self._found.get_or_load(hashlib.sha256(asked.encode()).hexdigest(), load)
         except (StateUnavailable, StateFull, StateTooLarge) as error:
@@ -58,13 +59,13 @@ class Search:
             return await load() if loaded is None else loaded
 
     async def _nearest(self, question: str, limit: int) -> list[Match]:
-        return await self._users.nearest(await embed(question, self._model), limit=limit)
+        return await self._users.nearest(await self._embedder(question), limit=limit)
 
 
 @scoped("app")
-async def search(found: Found, revisions: CurrentRevisions, model: Model, users: Users) -> Search:
-    """Search with the model and the database of this worker."""
-    return Search(found, revisions, model, users)
+async def search(found: Found, revisions: CurrentRevisions, embedder: Embedder, users: Users) -> Search:
+    """Search with the model of this machine, over this worker's connections."""
+    return Search(found, revisions, embedder, users)
 
 
 Searching = Annotated[Search, Depends(search)]

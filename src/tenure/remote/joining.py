@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenure.calls import WORKING_FOLDER
 from tenure.errors import HostServiceError
+from tenure.host import locks
 from tenure.remote.client import Client
 from tenure.remote.service import Owner
 from tenure.state.deployments import current_deployment, current_state
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from tenure.remote.hosted import Apart
+
+
+def is_served(apart: Apart, deployment: str) -> bool:
+    """Tell whether workers of a deployment on this machine have a process for it; blocks a little."""
+    return locks.is_held(places.settled(deployment, ".".join(apart.place())) / "keeper")
 
 
 def context(apart: Apart) -> Callable[..., AbstractAsyncContextManager[Any]]:

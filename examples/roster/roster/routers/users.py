@@ -7,10 +7,10 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response, status
 
+from roster.embedder import Embedder, Embedding, embedder
 from roster.limits import few_writes
-from roster.model import Model, embed
 from roster.problems import documented
-from roster.repository import Embedding, Users
+from roster.repository import Users
 from roster.schemas import Match, NewUser, Page, Question, User, UserChange, UserId, UserName
 from roster.search import Searching
 
@@ -25,14 +25,14 @@ def _with_header(name: str, description: str) -> dict[str, Any]:
     return {"headers": {name: {"description": description, "schema": {"type": "string"}}}}
 
 
-async def embedded_user(user: NewUser, model: Model) -> tuple[NewUser, Embedding]:
+async def embedded_user(user: NewUser, embedder: Embedder) -> tuple[NewUser, Embedding]:
     """Take a new user, with what the bio means."""
-    return user, await embed(user.bio, model)
+    return user, await embedder(user.bio)
 
 
-async def embedded_change(change: UserChange, model: Model) -> tuple[UserChange, Embedding | None]:
+async def embedded_change(change: UserChange, embedder: Embedder) -> tuple[UserChange, Embedding | None]:
     """Take a change, with what the bio means if that changes."""
-    return change, None if change.bio is None else await embed(change.bio, model)
+    return change, None if change.bio is None else await embedder(change.bio)
 
 
 def _found(user: User | None) -> User:
@@ -56,8 +56,8 @@ async def list_users(
 @router.post(
     "",
     status_code=status.HTTP_201_CREATED,
-    dependencies=LIMITED,
-    responses={201: _with_header("Location", "Where the user is."), **documented(400, 409, 413, 429)},
+    dependencies=[*LIMITED, Depends(embedder.room)],
+    responses={201: _with_header("Location", "Where the user is."), **documented(400, 409, 413, 429, 504)},
 )
 async def add_user(
     request: Request,
@@ -71,7 +71,7 @@ async def add_user(
     return added
 
 
-@router.get("/search")
+@router.get("/search", responses=documented(504))
 async def search_users(
     q: Annotated[Question, Query(description="What to look for, in plain words.")],
     search: Searching,
@@ -87,7 +87,7 @@ async def read_user(user_id: UserId, users: Users) -> User:
     return _found(await users.get(user_id))
 
 
-@router.patch("/{user_id}", dependencies=LIMITED, responses=documented(400, 404, 409, 413, 429))
+@router.patch("/{user_id}", dependencies=LIMITED, responses=documented(400, 404, 409, 413, 429, 504))
 async def change_user(
     user_id: UserId,
     given: Annotated[tuple[UserChange, Embedding | None], Depends(embedded_change)],

@@ -1,0 +1,214 @@
+"""`roster swap-model`: another model for all workers, by who may start programs as their user, and by nobody else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+import httpx
+import psycopg
+import pytest
+
+from roster.embedder import PACKAGE, WEIGHTS_SHA256
+from tenure.models import ModelFile
+from tests.roster.conftest import new_database
+from tests.roster.service import DEADLINE, PROGRAMS, Service, reachable_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from tenure.host.postgres import EmbeddedPostgres
+
+pytestmark = pytest.mark.timeout(180)  # real processes, on a machine that may be busy
+
+DECLARED = f"embedder@{WEIGHTS_SHA256[:12]}"
+CALLERS = 4
+names = (f"swapped-{number}" for number in count())
+
+
+@pytest.fixture(scope="module")
+def dsn(server: EmbeddedPostgres) -> str:
+    """Make a database for the workers."""
+    return new_database(server)
+
+
+@pytest.fixture(scope="module")
+def workers(dsn: str) -> Iterator[tuple[Service, Service]]:
+    """Run two workers of one deployment, each on a port of its own, so that a test can say which it asks."""
+    with (
+        reachable_folder() as folder,
+        Service(folder, ROSTER_DSN=dsn, ROSTER_POOL_TIMEOUT="2") as one,
+        Service(folder, ROSTER_DSN=dsn, ROSTER_POOL_TIMEOUT="2") as other,
+    ):
+        yield one.until_ready(), other.until_ready()
+
+
+@pytest.fixture(scope="module")
+def weights() -> bytes:
+    """Read the weights that are declared."""
+    return ModelFile.of_package(PACKAGE, "model.onnx", sha256=WEIGHTS_SHA256, format="onnx").read()
+
+
+def another(folder: Path, weights: bytes, producer: str) -> tuple[Path, str]:
+    """Write a model that computes the same, and is another: its producer's name is; give its checksum as well."""
+    content = (
+        weights + b"\x12" + bytes([len(producer)]) + producer.encode()
+    )  # of a field that comes twice the last counts
+    path = folder / f"{producer}.onnx"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path, hashlib.sha256(content).hexdigest()
+
+
+def swap_model(
+    folder: Path, path: Path, sha256: str, *, program: tuple[str, ...] = ("roster",), **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in the folder of workers, with their environment."""
+    first, *others = program
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ROSTER_", "TENURE_"))}
+    return subprocess.run(
+        [PROGRAMS / first, *others, "swap-model", path, "--sha256", sha256],
+        cwd=folder,
+        env={**inherited, "XDG_RUNTIME_DIR": str(folder / "shared"), "ROSTER_POOL_TIMEOUT": "2", **settings},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def version_of(service: Service, dsn: str) -> str:
+    """Add a user by a worker, and give which model has embedded the bio."""
+    user = {"username": next(names), "email": "new@example.com", "bio": "Plays the lute."}
+    added = httpx.post(f"{service.url}/users", json=user, timeout=DEADLINE).raise_for_status().json()
+    return versions(dsn, added["id"])[0]
+
+
+def versions(dsn: str, user_id: int | None = None) -> list[str]:
+    """Give which models have embedded the bios of all users, or of one."""
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute(
+            "SELECT DISTINCT embedding_version FROM users WHERE id = coalesce(%s, id)", [user_id]
+        )
+        return [version for (version,) in found]
+
+
+@contextmanager
+def load(services: tuple[Service, ...]) -> Generator[Counter[int]]:
+    """Search and list, by several callers at once, until the block ends; count the answers by status."""
+    ended, statuses = Event(), Counter[int]()
+
+    def ask(number: int) -> Counter[int]:
+        mine = Counter[int]()
+        with httpx.Client(base_url=services[number % len(services)].url, timeout=DEADLINE) as client:
+            for asked in count():
+                if ended.is_set():
+                    return mine
+                path = f"/users/search?q=caller {number} asks {asked}" if asked % 2 else "/users?limit=10"
+                mine[client.get(path).status_code] += 1
+        return mine
+
+    with ThreadPoolExecutor(CALLERS) as callers:
+        asking = [callers.submit(ask, number) for number in range(CALLERS)]
+        try:
+            yield statuses
+        finally:
+            ended.set()
+        for each in asking:
+            statuses += each.result()
+
+
+def test_swaps_under_load_fail_no_request(workers: tuple[Service, Service], dsn: str, weights: bytes) -> None:
+    """The model is swapped thrice while users are searched and listed: all are answered, and both workers swap."""
+    folder, before = workers[0].folder, DECLARED
+    assert [version_of(worker, dsn) for worker in workers] == [DECLARED, DECLARED]
+    programs = (("roster",), (Path(sys.executable).name, "-m", "roster"), ("roster",))
+    with load(workers) as statuses:
+        for number, program in enumerate(programs):
+            path, sha256 = another(folder, weights, f"swap-{number}")
+            told = swap_model(folder, path, sha256, program=program, ROSTER_DSN=dsn)
+            assert told.returncode == 0, told.stderr
+            after = f"embedder@{sha256[:12]}"
+            assert told.stdout == f"{before} -> {after}\n"
+            assert "100%" in told.stderr
+            assert [version_of(worker, dsn) for worker in workers] == [after, after]
+            assert versions(dsn) == [after]
+            before = after
+    assert set(statuses) == {200}
+    assert statuses[200] > 100
+    for worker in workers:
+        found = httpx.get(f"{worker.url}/users/search?q=anyone&limit=100", timeout=DEADLINE).json()
+        assert len(found) == 100
+        assert "Traceback" not in worker.errors
+
+
+def test_a_file_that_is_not_what_it_is_said_to_be_is_refused(
+    workers: tuple[Service, Service], dsn: str, weights: bytes
+) -> None:
+    """With another checksum, or a pickle, or no network inside: exit code 1, what is wrong, and the model stays."""
+    folder = workers[0].folder
+    before = version_of(workers[0], dsn)
+    path, sha256 = another(folder, weights, "refused")
+    hollow, pickled = folder / "hollow.onnx", folder / "pickled.onnx"
+    hollow.write_bytes(b"")
+    pickled.write_bytes(pickle.dumps(["weights"]))
+    checksums = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (hollow, pickled)]
+    for file, checksum, error in (
+        (path, "0" * 64, "error[model-refused]: the model file refused.onnx has the checksum"),
+        (pickled, checksums[1], "error[model-refused]: the model file pickled.onnx holds a pickle"),
+        (hollow, checksums[0], "error[model-"),
+        (folder / "missing.onnx", sha256, "error[model-refused]: the model file missing.onnx cannot be read"),
+        (path, sha256.upper(), "error[declaration]: "),
+    ):
+        told = swap_model(folder, file, checksum, ROSTER_DSN=dsn)
+        assert (told.returncode, told.stdout) == (1, "")
+        assert told.stderr.startswith(error), told.stderr
+        assert "\nhint: " in told.stderr
+        assert "Traceback" not in told.stderr
+    assert [version_of(worker, dsn) for worker in workers] == [before, before]
+
+
+def test_workers_load_no_model(workers: tuple[Service, Service]) -> None:
+    """Each model is in one process of its own, however many workers there are."""
+    shared = str(workers[0].folder / "shared")
+    holding = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"XDG_RUNTIME_DIR={shared}" in (process / "environ").read_text().split("\0"):
+                command, maps = (process / "cmdline").read_text(), (process / "maps").read_text()
+                holding += [command] if "onnxruntime" in maps else []
+        except OSError:  # it has ended, or is another user's
+            continue
+    assert len(holding) == 2
+    assert all("tenure.owner" in command for command in holding)
+
+
+def test_without_workers_nothing_is_swapped(tmp_path: Path, weights: bytes) -> None:
+    """Where no worker runs the command says so, with exit code 1, and starts nothing."""
+    (tmp_path / "shared").mkdir(mode=0o700)
+    told = swap_model(tmp_path, *another(tmp_path, weights, "alone"))
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith("error[not-running]: no worker of roster runs on this machine")
+    assert not (tmp_path / ".var").exists()
+
+
+def test_what_was_swapped_is_forgotten_with_the_last_worker(tmp_path: Path, dsn: str, weights: bytes) -> None:
+    """The next start has the model that is declared, and embeds every bio with that."""
+    with Service(tmp_path, ROSTER_DSN=dsn, ROSTER_POOL_TIMEOUT="2") as service:
+        service.until_ready()
+        told = swap_model(tmp_path, *another(tmp_path, weights, "passing"), ROSTER_DSN=dsn)
+        assert told.returncode == 0, told.stderr
+        assert DECLARED not in versions(dsn)
+    with Service(tmp_path, ROSTER_DSN=dsn) as service:
+        service.until_ready()
+        assert versions(dsn) == [DECLARED]
