@@ -81,6 +81,10 @@ fuzz: .venv/dev.stamp ## Compare bound and unbound apps on 200,000 designs (ROUN
 bench: .venv-bench/bench.stamp ## Measure beside the peers, and write docs/benchmarks.md anew (ARGS=--quick)
 	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
+.PHONY: bench-models
+bench-models: .venv-bench/bench.stamp .venv-bench-bentoml/bench.stamp ## Measure models and calls beside the peers, and write their part of docs/benchmarks.md anew (ARGS=--quick)
+	@.venv-bench/bin/python -m benchmarks.elsewhere $(ARGS)
+
 .PHONY: bench-check
 bench-check: .venv-bench/bench.stamp ## Measure tenure alone, and fail where it misses a bar
 	@.venv-bench/bin/python -m benchmarks --check $(ARGS)
@@ -116,4 +120,8 @@ pins: .venv/dev.stamp ## Pin the newest versions of what pyproject.toml asks for
 
 .venv-bench/bench.stamp: requirements/bench.txt $(PINS)
 	@scripts/environment bench
+	@touch $@
+
+.venv-bench-bentoml/bench.stamp: requirements/bench-bentoml.txt $(PINS)
+	@scripts/environment bench-bentoml
 	@touch $@

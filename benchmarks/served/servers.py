@@ -47,7 +47,7 @@ class Contender:
         Raises:
             CannotMeasure: It did not start; the message has what it said.
         """
-        port = _free_port()
+        port = free_port()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ROSTER_")}
         options = [f"--port={port}", f"--workers={workers}", f"--app-dir={APPS}", "--no-access-log"]
         log = folder / f"{self.app}-{port}.log"
@@ -135,7 +135,8 @@ def _until_unused(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Give a port on which nobody listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]

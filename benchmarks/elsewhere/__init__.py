@@ -1,0 +1,1 @@
+"""Objects that live elsewhere than in a worker: models and calls beside what a program would use in their place."""
