@@ -19,7 +19,11 @@ import httpx
 import psycopg
 import pytest
 
+from roster.database import users
 from roster.embedder import PACKAGE, WEIGHTS_SHA256
+from roster.main import app
+from tenure.errors import DeclarationError
+from tenure.lifespan import is_served
 from tenure.models import ModelFile
 from tests.roster.conftest import new_database
 from tests.roster.service import DEADLINE, PROGRAMS, Service, reachable_folder
@@ -200,6 +204,12 @@ def test_without_workers_nothing_is_swapped(tmp_path: Path, weights: bytes) -> N
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr.startswith("error[not-running]: no worker of roster runs on this machine")
     assert not (tmp_path / ".var").exists()
+
+
+def test_only_what_lives_apart_is_looked_for() -> None:
+    """Whether workers serve it is no question that can be asked of what each of them has for itself."""
+    with pytest.raises(DeclarationError, match="`users` does not live in a process of its own"):
+        is_served(app, users)
 
 
 def test_what_was_swapped_is_forgotten_with_the_last_worker(tmp_path: Path, dsn: str, weights: bytes) -> None:
