@@ -62,6 +62,22 @@ def test_a_model_of_all_workers_is_told_once(predicting: Predicting, opened: Cal
     assert 3 <= number(page, "scorer", "served") < before["scorer"] + scored
 
 
+def test_who_has_heard_of_a_model_last_is_right(predicting: Predicting, opened: Callable[..., Page]) -> None:
+    """Of two workers that tell other things of one model, that is shown whose knowledge is younger."""
+    page = opened(predicting, MODELS)
+    told = predicting.told()
+    younger, older = models_of(told, "embedder")
+    younger |= {"age": 0.1, "served": 71, "version": "embedder@abcdef012345"}
+    older |= {"age": 2.5, "served": 34, "isAway": True}
+    page.route("**/workers.json", lambda route: route.fulfill(json=told))
+    for _ in range(2):
+        told["workers"].reverse()
+        answers(page)
+        expect(figure(page, "embedder", "served").locator("dd")).to_have_text("71")
+        expect(card(page, "embedder").locator(".version")).to_have_text("abcdef012345")
+        expect(card(page, "embedder").locator(".away")).to_be_hidden()
+
+
 def test_a_swap_appears_without_a_reload(predicting: Predicting, opened: Callable[..., Page]) -> None:
     """The new version stands in the place of the old one within a moment, and the chart has a mark."""
     page = opened(predicting, MODELS)
@@ -123,6 +139,7 @@ def test_a_process_that_is_away_is_told(predicting: Predicting, opened: Callable
     try:
         expect(away).to_contain_text(re.compile(r"Its process is away: this is how it was \d+ s ago"))
         expect(page.locator("#tab-models")).to_contain_text("away")
+        expect(page.locator("#tab-models span")).to_have_attribute("data-state", "warn")
         assert number(page, "embedder", "served") >= models_of(served, "embedder")[0]["served"]
     finally:
         os.kill(process, signal.SIGCONT)

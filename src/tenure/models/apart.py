@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import os
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
@@ -264,9 +264,10 @@ class ModelApart(Model[Item, Result]):
     async def _listen(self) -> None:
         while True:
             try:
-                async for word in self._client.stream(["words", [], {}], seconds=SILENCE):
-                    self._known.hear(word)
-                    await self._count()
+                async with aclosing(self._client.stream(["words", [], {}], seconds=SILENCE)) as words:
+                    async for word in words:
+                        self._known.hear(word)
+                        await self._count()
             except Exception as error:  # noqa: BLE001 (whatever it is, it is listened to again)
                 logger.debug(
                     "the process of `%s` is not heard: %r",
