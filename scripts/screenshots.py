@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 FLAGS = ["--no-sandbox", "--disable-background-networking"]
 IMAGES = Path("docs/images")
 WIDE = (1280, 760)
+LOW = (1280, 560)
 NARROW = (400, 800)
 LOAD = 12
 """Clients that ask at the same time while the pictures are taken, so that there is something to see."""
@@ -34,8 +36,10 @@ def load(url: str) -> Generator[None]:
 
     def ask(number: int) -> None:
         with httpx.Client(base_url=url, timeout=30) as client:
-            while not ended.is_set():
-                client.get("/users/search", params={"q": f"somebody {number}"})
+            for asked in count():
+                if ended.is_set():
+                    break
+                client.get("/users/search", params={"q": f"somebody {number} {asked}"})  # which nobody has found yet
                 client.get("/users")
                 client.get("/stats")
                 ended.wait(0.2 * (number % 5))
@@ -67,11 +71,13 @@ def take(browser: Browser, url: str) -> None:
     """Take all of them."""
     dark = page_of(browser, f"{url}/ops", WIDE, dark=True)
     dark.locator("#nodes [data-id=users]").click()
+    models = page_of(browser, f"{url}/ops#view=models", LOW)
     page_of(browser, f"{url}/ops", WIDE).screenshot(path=IMAGES / "ops-graph.png")
     page_of(browser, f"{url}/ops#view=startup", WIDE).screenshot(path=IMAGES / "ops-timeline.png")
     page_of(browser, f"{url}/ops", NARROW).screenshot(path=IMAGES / "ops-narrow.png")
     dark.wait_for_timeout(SHOWN)
     dark.screenshot(path=IMAGES / "ops-dark.png")
+    models.screenshot(path=IMAGES / "ops-models.png")
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ class Server:
     ) -> None:
         if self._process.poll() is None:
             self.stop()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)  # what lives beside the workers takes its own files away
 
     def told(self) -> dict[str, Any]:
         """What the app tells of all of its workers."""
