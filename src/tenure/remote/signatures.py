@@ -45,8 +45,10 @@ class Signature:
         if self.streams:
             answer = next(iter(get_args(answer)), Any)
         self._answer = Data(answer)
-        self._parameters = list(inspect.signature(function).parameters.values())[1:]
         self._arguments = {name: Data(hint) for name, hint in hints.items()}
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        positional = [each.name for each in parameters if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+        self._positional = [self._arguments.get(name, _SILENT) for name in positional]
 
     def answer(self, value: Any) -> Any:  # noqa: ANN401 (any value)
         """Give an answer, or an item of a stream, as the method has made it."""
@@ -54,13 +56,9 @@ class Signature:
 
     def arguments(self, positional: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Give arguments as the caller has given them."""
-        names = [each.name for each in self._parameters if each.kind is not inspect.Parameter.KEYWORD_ONLY]
-        made = [self._argument(name, value) for name, value in zip(names, positional, strict=False)]
+        made = [data.made(value) for data, value in zip(self._positional, positional, strict=False)]
         made += positional[len(made) :]
-        return made, {name: self._argument(name, value) for name, value in named.items()}
-
-    def _argument(self, name: str, value: Any) -> Any:  # noqa: ANN401 (any value)
-        return self._arguments.get(name, _SILENT).made(value)
+        return made, {name: self._arguments.get(name, _SILENT).made(value) for name, value in named.items()}
 
 
 @lru_cache(maxsize=1024)

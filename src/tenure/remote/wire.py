@@ -36,6 +36,9 @@ class What(IntEnum):
     READY = 8
 
 
+_WHATS = {each.value: each for each in What}
+
+
 class Wire(asyncio.BufferedProtocol, ABC):
     """
     One end of a connection: frames in, frames out.
@@ -120,22 +123,25 @@ class Wire(asyncio.BufferedProtocol, ABC):
                 self._frame[: self._filled - at] = small[at : self._filled]
                 self._filled -= at
                 return
-            self._act(bytearray(small[at : at + size]))
+            self._act(small[at : at + size])
             at += size
         rest = bytes(small[at : self._filled])
         self._small[: len(rest)] = rest
         self._filled = len(rest)
 
-    def _act(self, frame: bytearray) -> None:
+    def _act(self, frame: bytearray | memoryview) -> None:
         _, what, count, length, number = _HEAD.unpack_from(frame)
-        whole = memoryview(frame)
+        if not count:  # nothing of what is read is a view
+            self.received(_WHATS[what], number, read(memoryview(frame)[_HEAD.size : _HEAD.size + length], ()))
+            return
+        whole = memoryview(frame if isinstance(frame, bytearray) else bytearray(frame))
         start = _HEAD.size + count * _LENGTH.size
         at, buffers = start + length, list[memoryview]()
         for each in range(count):
-            (size,) = _LENGTH.unpack_from(frame, _HEAD.size + each * _LENGTH.size)
+            (size,) = _LENGTH.unpack_from(whole, _HEAD.size + each * _LENGTH.size)
             buffers.append(whole[at : at + size])
             at += size
-        self.received(What(what), number, read(whole[start : start + length], buffers))
+        self.received(_WHATS[what], number, read(whole[start : start + length], buffers))
 
     def send(self, what: What, number: int, value: object = None, *, copied: bool = False) -> None:
         """
@@ -166,7 +172,7 @@ class Wire(asyncio.BufferedProtocol, ABC):
         # A call of the system costs more than copying that: what is sent in one turn of the event loop goes together.
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing += [head, table, content, *map(bytes, buffers)]
+        self._outgoing += [head, table, content, *map(bytes, buffers)] if buffers else [head, content]
 
     def _flush(self) -> None:
         if self._outgoing and self._transport is not None:
@@ -198,9 +204,13 @@ def _size(received: memoryview) -> int | None:
     if len(received) < start:
         return None
     size = (
-        start
-        + length
-        + sum(_LENGTH.unpack_from(received, _HEAD.size + each * _LENGTH.size)[0] for each in range(count))
+        (start + length)
+        if not count
+        else (
+            start
+            + length
+            + sum(_LENGTH.unpack_from(received, _HEAD.size + each * _LENGTH.size)[0] for each in range(count))
+        )
     )
     if size > LARGEST:
         msg = f"a frame of {size} bytes"
