@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from math import log
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from benchmarks.tables import mark
 from benchmarks.works import MAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from benchmarks.results import Ratio, Results
@@ -67,11 +68,16 @@ class Scale:
 
 def draw(results: Results) -> list[Path]:
     """Draw both, and give where they are."""
+    return written("benchmarks", partial(picture, results))
+
+
+def written(name: str, drawn: Callable[[Theme], str]) -> list[Path]:
+    """Write a picture of that name for light and for dark pages, and give where they are."""
     PLACE.mkdir(parents=True, exist_ok=True)
     places = []
     for theme in (LIGHT, DARK):
-        place = PLACE / f"benchmarks-{theme.name}.svg"
-        place.write_text(picture(results, theme))
+        place = PLACE / f"{name}-{theme.name}.svg"
+        place.write_text(drawn(theme))
         places.append(place)
     return places
 

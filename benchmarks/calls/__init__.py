@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.calls.row import Found
+from benchmarks.telling import told_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,17 +57,7 @@ def measure(advance: Callable[[str], object], plan: Plan) -> list[Found]:
     Raises:
         CalledProcessError: It has failed; why is on the standard error.
     """
-    found: list[Found] = []
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:  # noqa: PTH112, S108
         command = [sys.executable, "-m", __name__, plan.written(), folder]
         settings = {"XDG_RUNTIME_DIR": folder, "TENURE_DEPLOYMENT": "benchmark"}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | settings) as process:  # noqa: S603
-            for line in process.stdout or ():
-                said: Any = json.loads(line)
-                if isinstance(said, str):
-                    advance(said)
-                else:
-                    found.append(Found(**said))
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command)
-    return found
+        return [Found(**row) for row in told_by(command, settings, advance)]

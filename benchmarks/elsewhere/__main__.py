@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EFFORTS = {
-    "quick": measuring.Effort(rounds=1, seconds=1, memory=1),
+    "quick": measuring.Effort(rounds=1, seconds=2, memory=1),
     "default": measuring.Effort(rounds=3, seconds=3, memory=1),
     "full": measuring.Effort(rounds=9, seconds=5, memory=3),
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING
 
 from benchmarks.elsewhere.results import PING, TENURE
-from benchmarks.picture import BAR, DARK, GAP, LIGHT, MARGIN, PLACE, ROW, WIDTH, Scale, opening, style
+from benchmarks.picture import BAR, GAP, MARGIN, ROW, WIDTH, Scale, opening, style, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,13 +24,7 @@ SUBTITLE = "A search by MiniLM; each caller asks again as soon as it is answered
 
 def draw(results: Results) -> list[Path]:
     """Draw it for light and dark pages, and give where it is."""
-    PLACE.mkdir(parents=True, exist_ok=True)
-    places = []
-    for theme in (LIGHT, DARK):
-        place = PLACE / f"models-{theme.name}.svg"
-        place.write_text(picture(results, theme))
-        places.append(place)
-    return places
+    return written("models", partial(picture, results))
 
 
 def picture(results: Results, theme: Theme) -> str:

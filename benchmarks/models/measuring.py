@@ -79,7 +79,7 @@ def _alike(one: list[dict[str, float]], other: list[dict[str, float]]) -> bool:
     )
 
 
-def speed(advance: Callable[[str], object], everyone: Sequence[Server], effort: Effort) -> list[Speed]:
+def speed(advance: Callable[[str], None], everyone: Sequence[Server], effort: Effort) -> list[Speed]:
     """
     Measure how fast all are, in rounds; each begins with another.
 
@@ -122,7 +122,7 @@ def _row(server: Server, callers: int, found: dict[tuple[str, int], list[tuple[T
     )
 
 
-def memory(advance: Callable[[str], object], rounds: int, of: Sequence[tuple[str, int]] = MEMORY_OF) -> list[Memory]:
+def memory(advance: Callable[[str], None], rounds: int, of: Sequence[tuple[str, int]] = MEMORY_OF) -> list[Memory]:
     """Measure what tenure's takes with so many workers, each of which has answered."""
     rows: list[Memory] = []
     with folder() as where:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.results import Ratio
 from benchmarks.state.plan import Plan
+from benchmarks.telling import told_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,14 +41,4 @@ def measure(advance: Callable[[str], object], plan: Plan) -> list[Ratio]:
             "TENURE_DEPLOYMENT": "benchmark",
             "PROMETHEUS_MULTIPROC_DIR": str(counts),
         }
-        rows: list[Ratio] = []
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | settings) as process:  # noqa: S603
-            for line in process.stdout or ():
-                said = json.loads(line)
-                if isinstance(said, str):
-                    advance(said)
-                else:
-                    rows.append(Ratio(**said))
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command)
-    return rows
+        return [Ratio(**row) for row in told_by(command, settings, advance)]
