@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -214,6 +215,23 @@ async def test_a_call_has_a_deadline(handle: Remote[Thing], place: Path) -> None
         await handle.within(0.3)(Thing.wait, "x")
     assert raised.value.status_code == 504
     await until(place / "x cancelled")
+
+
+async def test_a_call_that_cannot_be_sent_has_its_deadline(handle: Remote[Thing]) -> None:
+    """While the object's process does not read, a call behind a large one is late too, and so is a stream."""
+    process, brief = await handle(Thing.process), handle.within(0.2)
+    os.kill(process, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(DEADLINE / 2):
+            with pytest.raises(CallTimeout):
+                await brief(Thing.total, np.zeros(1_000_000))
+            with pytest.raises(CallTimeout):
+                await brief(Thing.greet, "ada")
+            with pytest.raises(CallTimeout):
+                await anext(aiter(brief(Thing.words, 1)))
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert await handle(Thing.greet, "ada") == "hello ada"
 
 
 async def test_more_calls_than_may_wait_are_refused(handle: Remote[Thing], place: Path) -> None:
