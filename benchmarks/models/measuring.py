@@ -96,8 +96,11 @@ def speed(advance: Callable[[str], None], everyone: Sequence[Server], effort: Ef
                 with server.serve(where) as running:
                     wrk.press(running, CALLERS[-1], 1)
                     for callers in CALLERS:
-                        times = wrk.press(running, callers, effort.seconds)
-                        found.setdefault((server.id, callers), []).append(times)
+                        asked, pings = wrk.press(running, callers, effort.seconds)
+                        if not asked.requests:
+                            message = f"{server.name} answered none of {callers} callers within {effort.seconds} s"
+                            raise CannotMeasure(message)
+                        found.setdefault((server.id, callers), []).append((asked, pings))
     return [_row(server, callers, found) for server in everyone for callers in CALLERS]
 
 
