@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -74,21 +75,31 @@ def another(folder: Path, weights: bytes, producer: str) -> tuple[Path, str]:
     return path, hashlib.sha256(content).hexdigest()
 
 
-def swap_model(
+@contextmanager
+def swapping(
     folder: Path, path: Path, sha256: str, *, program: tuple[str, ...] = ("roster",), **settings: str
-) -> subprocess.CompletedProcess[str]:
+) -> Generator[subprocess.Popen[str]]:
     """Run the command in the folder of workers, with their environment."""
     first, *others = program
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ROSTER_", "TENURE_"))}
-    return subprocess.run(
+    with subprocess.Popen(
         [PROGRAMS / first, *others, "swap-model", path, "--sha256", sha256],
         cwd=folder,
         env={**inherited, "XDG_RUNTIME_DIR": str(folder / "shared"), "ROSTER_POOL_TIMEOUT": "2", **settings},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+    ) as process:
+        yield process
+
+
+def swap_model(
+    folder: Path, path: Path, sha256: str, *, program: tuple[str, ...] = ("roster",), **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    with swapping(folder, path, sha256, program=program, **settings) as process:
+        out, errors = process.communicate(timeout=DEADLINE)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
 def version_of(service: Service, dsn: str) -> str:
@@ -182,19 +193,21 @@ def test_a_file_that_is_not_what_it_is_said_to_be_is_refused(
     assert [version_of(worker, dsn) for worker in workers] == [before, before]
 
 
-def test_workers_load_no_model(workers: tuple[Service, Service]) -> None:
-    """Each model is in one process of its own, however many workers there are."""
-    shared = str(workers[0].folder / "shared")
-    holding = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"XDG_RUNTIME_DIR={shared}" in (process / "environ").read_text().split("\0"):
-                command, maps = (process / "cmdline").read_text(), (process / "maps").read_text()
-                holding += [command] if "onnxruntime" in maps else []
-        except OSError:  # it has ended, or is another user's
-            continue
-    assert len(holding) == 2
-    assert all("tenure.owner" in command for command in holding)
+def test_a_write_of_the_model_before_is_embedded_anew(
+    workers: tuple[Service, Service], dsn: str, weights: bytes
+) -> None:
+    """What is written with a vector of the model before, when all bios have been embedded, is looked for once more."""
+    path, sha256 = another(workers[0].folder, weights, "late")
+    after = f"embedder@{sha256[:12]}"
+    with swapping(workers[0].folder, path, sha256, ROSTER_DSN=dsn) as process:
+        deadline = time.monotonic() + DEADLINE
+        while versions(dsn) != [after]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with psycopg.connect(dsn) as connection:
+            connection.execute("UPDATE users SET embedding_version = 'before' WHERE id = 1")
+        assert process.wait(DEADLINE) == 0
+    assert versions(dsn) == [after]
 
 
 def test_without_workers_nothing_is_swapped(tmp_path: Path, weights: bytes) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,6 +131,38 @@ def test_a_limit_is_one_for_all_workers(dsn: str) -> None:
         assert [answer.status_code for answer in answers] == [404] * LIMIT + [429] * (20 - LIMIT)
         assert all(0 < int(answer.headers["retry-after"]) <= 60 for answer in answers[LIMIT:])
         assert httpx.get(f"{one.url}/users").status_code == 200
+
+
+def holders(folder: Path, resource: str = "") -> list[int]:
+    """Find the processes of workers of this folder, and of what they share, that have loaded onnxruntime."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"XDG_RUNTIME_DIR={folder / 'shared'}" in (process / "environ").read_text().split("\0"):
+                command, maps = (process / "cmdline").read_text(), (process / "maps").read_text()
+                found += [int(process.name)] if "onnxruntime" in maps and resource in command else []
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found
+
+
+def test_no_worker_loads_a_model(workers: tuple[Service, Service]) -> None:
+    """Each of the two models is in one process of its own, however many workers there are."""
+    folder = workers[0].folder
+    owners = [holders(folder, f"roster.{module}/order.json") for module in ("embedder.embedder", "content.content")]
+    assert [len(pids) for pids in owners] == [1, 1]
+    assert sorted(holders(folder)) == sorted(pid for pids in owners for pid in pids)
+
+
+def test_searches_are_answered_although_the_model_dies(workers: tuple[Service, Service]) -> None:
+    """What the process of the model computed when it was killed, and what comes then, the next one computes."""
+    [owner] = holders(workers[0].folder, "embedder.embedder")
+    with ThreadPoolExecutor(8) as callers:
+        asking = [callers.submit(asked, worker, f"mortal {number}") for number in range(40) for worker in workers]
+        asking[0].result()
+        os.kill(owner, signal.SIGKILL)
+        assert {each.result().status_code for each in asking} == {200}
+    assert holders(workers[0].folder, "embedder.embedder") != [owner]
 
 
 def until_early_in_the_minute() -> None:
