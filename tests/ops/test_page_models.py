@@ -120,10 +120,10 @@ def test_a_full_queue_stands_out(predicting: Predicting, opened: Callable[..., P
     assert len(set(heights)) > 1
     batches = re.findall(r"[ML][\d.]+ ([\d.]+)", chart.locator(".in-use").get_attribute("d") or "")
     assert len(set(batches)) > 1
-    page.locator("#tab-graph").click()
-    page.locator("#nodes > [data-id=embedder]").click()
+    card(page, "embedder").locator("h3 button").click()
+    expect(page.locator("#details h2")).to_have_text("embedder")
     expect(page.locator("#nodes > [data-id=embedder] .metric")).to_have_text(f"0/{MOST_WAITING}")
-    details = page.locator("#details section", has_text="Model")
+    details = page.locator("#details section[aria-labelledby=d-model]")
     expect(details.locator("[data-figure=refused] dd")).to_have_text(str(refused + 4))
     expect(page.locator("#d-facts")).to_contain_text("embedder@")
 
