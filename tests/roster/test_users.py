@@ -276,8 +276,8 @@ async def test_a_change_while_bios_are_embedded_is_kept(client: AsyncClient, sco
 
 async def test_who_comes_when_the_model_has_too_much_to_do_is_told_so(client: AsyncClient) -> None:
     """Of many who add users at once, those that there is no room for are told when to come again; others are added."""
-    bio = "collects stamps and coins and postcards " * 8
-    users = [{"username": next(names), "email": "new@example.com", "bio": f"{number} {bio}"} for number in range(120)]
+    bio = "collects stamps and coins and postcards " * 4
+    users = [{"username": next(names), "email": "new@example.com", "bio": f"{number} {bio}"} for number in range(160)]
     answers = await asyncio.gather(*(client.post("/users", json=user) for user in users))
     busy = [answer for answer in answers if answer.status_code == 503]
     assert busy
