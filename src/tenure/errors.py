@@ -51,6 +51,7 @@ Every error that tenure raises, in one tree.
     │   └── BudgetExceeded        pool-budget         fewer connections than workers, or more workers than said
     ├── RemoteError               remote              (these are in `tenure.remote`)
     │   ├── RemoteFailure         remote-failure      an object has raised an error whose class is not known here
+    │   ├── NoCluster             no-cluster          there is no Ray cluster that this process can join
     │   └── Unanswered            unanswered          what passes by itself, and FastAPI answers 503 or 504
     │       ├── OwnerDied         owner-died          the process in which an object lives ended under a call
     │       ├── OwnerBusy         owner-busy          as many calls wait for an object as may

@@ -119,11 +119,8 @@ class Resource(Generic[T_co]):
             return ""
         if self.scope == "host":
             return ""
-        if inspect.isclass(without_partial(self.factory)):
-            return (
-                'let the workers of each machine share it, `scope="host"`; '
-                'at "cluster" a function shares the value it returns'
-            )
+        if inspect.isclass(without_partial(self.factory)):  # Ray serves it, which is looked for at the start
+            return ""
         if self.kind.closes:
             return 'share it among the workers of a machine, `scope="host"`: a cluster has none that would end it'
         return (

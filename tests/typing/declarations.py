@@ -372,6 +372,8 @@ class Index:
 
 index = scoped("host", name="index")(Index)
 assert_type(index, Resource[elsewhere.Remote[Index]])
+in_the_cluster = scoped("cluster")(elsewhere.hosted(ray={"num_gpus": 1})(Index))
+assert_type(in_the_cluster, Resource[elsewhere.Remote[Index]])
 
 
 @scoped("host")

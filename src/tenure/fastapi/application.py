@@ -236,6 +236,10 @@ def _opening_of(node: Node) -> Opening:
     if resource is None:
         return opened_here(node)
     apart = apart_of(resource)
+    if apart is not None and apart.is_in_cluster:
+        from tenure.remote.ray import joining as cluster_joining  # noqa: PLC0415 (what few apps need)
+
+        return cluster_joining.context(apart)
     if apart is not None:
         from tenure.remote import joining  # noqa: PLC0415 (what few apps need)
 

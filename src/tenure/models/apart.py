@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tenure.models.choice import Choice
     from tenure.models.files import ModelFile
     from tenure.models.loading import Files, Recipe
-    from tenure.remote.client import Client
+    from tenure.remote.calling import Calling
 
 logger = logging.getLogger("tenure")
 
@@ -241,7 +241,7 @@ class Known:
 class ModelApart(Model[Item, Result]):
     """A model in another process of this machine."""
 
-    def __init__(self, recipe: Recipe[Item, Result], client: Client, swap_timeout: float) -> None:
+    def __init__(self, recipe: Recipe[Item, Result], client: Calling[Any], swap_timeout: float) -> None:
         self.name = recipe.name
         self.seconds = recipe.batching.timeout
         self._client = client

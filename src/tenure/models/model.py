@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tenure.models.computing import Function
     from tenure.models.files import ModelFile
     from tenure.models.loading import Files
-    from tenure.remote.client import Client
+    from tenure.remote.calling import Calling
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -153,7 +153,7 @@ class _ApartModel(Apart):
         return resource.made_by(served, scope="app", name=resource.name, location=resource.location)
 
     @asynccontextmanager
-    async def handle(self, client: Client) -> AsyncGenerator[Model[Any, Any]]:
+    async def handle(self, client: Calling[Any]) -> AsyncGenerator[Model[Any, Any]]:
         from tenure.models.apart import ModelApart  # noqa: PLC0415 (likewise)
 
         async with ModelApart(self._recipe, client, self.resource.start_timeout).listening() as model:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from tenure.lazy import names
 
 if TYPE_CHECKING:
-    from tenure.remote.errors import CallTimeout, OwnerBusy, OwnerDied, RemoteError, RemoteFailure
+    from tenure.remote.errors import CallTimeout, NoCluster, OwnerBusy, OwnerDied, RemoteError, RemoteFailure
     from tenure.remote.handle import Remote, local
     from tenure.remote.hosted import hosted, idempotent
 
 __all__ = [
     "CallTimeout",
+    "NoCluster",
     "OwnerBusy",
     "OwnerDied",
     "Remote",
@@ -29,7 +30,8 @@ __getattr__ = names(
         **dict.fromkeys(["Remote", "local"], f"{__name__}.handle"),
         **dict.fromkeys(["hosted", "idempotent"], f"{__name__}.hosted"),
         **dict.fromkeys(
-            ["CallTimeout", "OwnerBusy", "OwnerDied", "RemoteError", "RemoteFailure"], f"{__name__}.errors"
+            ["CallTimeout", "NoCluster", "OwnerBusy", "OwnerDied", "RemoteError", "RemoteFailure"],
+            f"{__name__}.errors",
         ),
     },
 )

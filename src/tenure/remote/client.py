@@ -7,10 +7,8 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from tenure.errors import AlreadyClosed
 from tenure.host.sockets import is_same_user
-from tenure.origin import FROM_A_THREAD, Origin
-from tenure.remote.errors import CallTimeout, OwnerDied
+from tenure.remote.calling import Calling, Overdue, died
 from tenure.remote.failures import made_anew
 from tenure.remote.wire import What, Wire
 from tenure.threads import in_own_thread
@@ -26,10 +24,6 @@ POLL = 0.01
 """Seconds between two tries to connect while the object's process starts anew."""
 PATIENCE = 0.5
 """Seconds without a connection after which its keeper is looked for too."""
-
-
-class Overdue(Exception):
-    """Raised where an answer is late; a method may raise `TimeoutError` itself."""
 
 
 def _expire(answer: asyncio.Future[Any]) -> None:
@@ -63,10 +57,10 @@ class _Connection(Wire):
         if not self.ready.done():
             self.ready.set_exception(ConnectionResetError())
             self.ready.exception()  # who waits for it may be gone
-        died = self._died()
+        death = died(self._name)
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_exception(died)
+                answer.set_exception(death)
         for items in self._items.values():
             items.put_nowait((What.CANCEL, None))
         self._answers.clear()
@@ -78,11 +72,6 @@ class _Connection(Wire):
             error,
             extra={"tenure_event": "frame-unreadable"},
         )
-
-    def _died(self) -> OwnerDied:
-        msg = f"the process of `{self._name}` ended while it was called: the call may have run, or not"
-        hint = "if it may run twice, mark the method `@idempotent`, and it is called once more"
-        return OwnerDied(msg, hint=hint)
 
     async def _keeps_up(self, until: float) -> None:
         if self.is_writable:
@@ -143,7 +132,7 @@ class _Connection(Wire):
                 elif what is What.END:
                     return
                 else:
-                    raise made_anew(value) if what is What.ERROR else self._died()
+                    raise made_anew(value) if what is What.ERROR else died(self._name)
         finally:
             del self._items[number]
             if not is_over:
@@ -154,7 +143,7 @@ class _Connection(Wire):
             self.send(What.CANCEL, number)
 
 
-class Client:
+class Client(Calling[_Connection]):
     """
     What calls an object that lives in another process. Belongs to one process and event loop.
 
@@ -164,71 +153,9 @@ class Client:
     """
 
     def __init__(self, name: str, owner: Owner) -> None:
-        self.name = name
+        super().__init__(name)
         self._owner = owner
-        self._origin = Origin()
-        self._loop = self._origin.loop
-        self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
-        self._is_closed = False
-
-    def close(self) -> None:
-        """Hang up, and refuse what comes after."""
-        self._is_closed = True
-        if self._connection is not None:
-            self._connection.close()
-
-    async def call(self, order: list[Any], *, seconds: float, again: bool) -> Any:  # noqa: ANN401 (any value)
-        """
-        Call a method, and give its answer.
-
-        Args:
-            order: The method's name, its arguments, and those by name.
-            seconds: How long all of it may take.
-            again: Whether it is called once more if the process ends meanwhile.
-        """
-        self._refuse_elsewhere()
-        until = self._loop.time() + seconds
-        while True:
-            connection = await self._connected_within(seconds, until)
-            try:
-                return await connection.call(order, until)
-            except OwnerDied:
-                if not again:
-                    raise
-                again = False
-            except Overdue:
-                raise _late(self.name, seconds) from None
-
-    async def stream(self, order: list[Any], *, seconds: float) -> AsyncGenerator[Any]:
-        """Call a generator, and give its items; each is waited for so many seconds at most."""
-        self._refuse_elsewhere()
-        connection = await self._connected_within(seconds, self._loop.time() + seconds)
-        stream = connection.stream(order, seconds)
-        try:
-            async for item in stream:
-                yield item
-        except Overdue:
-            raise _late(self.name, seconds) from None
-        finally:
-            await stream.aclose()
-
-    async def _connected_within(self, seconds: float, until: float) -> _Connection:
-        if self._connection is not None and self._connection.is_open:
-            return self._connection
-        try:
-            async with asyncio.timeout_at(until):
-                return await self.connected()
-        except TimeoutError:
-            msg = f"the process of `{self.name}` did not start anew within {seconds:g} s"
-            raise OwnerDied(msg) from None
-
-    def _refuse_elsewhere(self) -> None:
-        if self._is_closed:
-            msg = f"`{self.name}` was called after its app had closed it"
-            raise AlreadyClosed(msg, hint="end what uses it, such as a background task, before the app shuts down")
-        self._origin.refuse_other_process(self.name)
-        self._origin.refuse_other_loop(self.name, hint=FROM_A_THREAD)
 
     async def connected(self) -> _Connection:
         """Give a connection, waiting for the object's process where that starts anew."""
@@ -256,7 +183,3 @@ class Client:
             raise PermissionError(msg)
         await connection.ready  # for the system also connects to a process that is just ending
         return connection
-
-
-def _late(name: str, seconds: float) -> CallTimeout:
-    return CallTimeout(f"`{name}` did not answer within {seconds:g} s")

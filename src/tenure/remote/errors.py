@@ -32,6 +32,12 @@ class RemoteFailure(RemoteError):
         self.kind = kind
 
 
+class NoCluster(RemoteError):
+    """Raised at the start when there is no Ray cluster that this process can join; tenure starts none."""
+
+    code = "no-cluster"
+
+
 class Unanswered(RemoteError, Refusal):
     """The base of what passes by itself: FastAPI answers it so, unless an exception handler of the app's does."""
 

@@ -33,7 +33,9 @@ class Caller(Protocol):
 
 class Remote(Generic[T]):
     """
-    A handle on an object of the class `T` that lives in a process of its own, one for all workers of this machine.
+    A handle on an object of the class `T` that lives in a process of its own.
+
+    At `host` scope it is one for all workers of this machine, at `cluster` scope for all machines of a Ray cluster.
 
     A call names the method by the class, and is typed by it: ``await model(Model.search, text, top=3)``; of a
     generator, ``async for word in model(Model.words, text)``. Arguments and answers cross as data: what JSON can hold,

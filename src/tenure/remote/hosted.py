@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import sys
 from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from tenure.remote.client import Client
+    from tenure.remote.calling import Calling
     from tenure.resources import Resource
 
 C = TypeVar("C", bound=type)
@@ -32,6 +33,23 @@ AT_TOP = "put it into a module, at its top"
 _HOSTED = "__tenure_hosted__"
 _IDEMPOTENT = "__tenure_idempotent__"
 
+RAY_OPTIONS = frozenset(
+    {
+        "accelerator_type",
+        "enable_task_events",
+        "fallback_strategy",
+        "label_selector",
+        "memory",
+        "num_cpus",
+        "num_gpus",
+        "object_store_memory",
+        "resources",
+        "runtime_env",
+        "scheduling_strategy",
+    }
+)
+"""Ray's options for an actor that say where it may run and what it gets; the others are ours to say."""
+
 
 @dataclass(frozen=True)
 class Hosted:
@@ -42,14 +60,18 @@ class Hosted:
         threads: How many sync methods run at once.
         max_waiting: How many calls may wait or run before others are refused.
         timeout: Seconds that a call may take, from when it is made.
+        ray: Ray's options, for one that lives in a cluster.
     """
 
     threads: int = 1
     max_waiting: int = 64
     timeout: float = 30
+    ray: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-def hosted(*, threads: int = 1, max_waiting: int = 64, timeout: float = 30) -> Callable[[C], C]:
+def hosted(
+    *, threads: int = 1, max_waiting: int = 64, timeout: float = 30, ray: Mapping[str, Any] | None = None
+) -> Callable[[C], C]:
     """
     Say how objects of a class are served where they live in a process of their own.
 
@@ -58,16 +80,21 @@ def hosted(*, threads: int = 1, max_waiting: int = 64, timeout: float = 30) -> C
             methods run in the event loop beside them.
         max_waiting: How many calls may wait or run; more are refused at once, with `OwnerBusy`.
         timeout: Seconds that a call may take, from when it is made, unless the caller says otherwise.
+        ray: Where it may run and what it gets at `cluster` scope, in Ray's words: `num_gpus`, `num_cpus`, `memory`,
+            `resources`, `runtime_env` and the like. Of no effect at `host` scope.
 
     Raises:
-        DeclarationError: A number is not above 0.
+        DeclarationError: A number is not above 0, or Ray has no such option for us to give.
     """
     if not (threads > 0 and max_waiting > 0 and timeout > 0):
         msg = f"hosted(threads={threads}, max_waiting={max_waiting}, timeout={timeout}): each must be above 0"
         raise DeclarationError(msg)
+    if unknown := sorted(set(ray or {}) - RAY_OPTIONS):
+        msg = f"hosted(ray={{…}}) has {', '.join(map(repr, unknown))}, which cannot be said here"
+        raise DeclarationError(msg, hint=f"use some of {', '.join(sorted(RAY_OPTIONS))}")
 
     def marked(kind: C) -> C:
-        setattr(kind, _HOSTED, Hosted(threads, max_waiting, timeout))
+        setattr(kind, _HOSTED, Hosted(threads, max_waiting, timeout, dict(ray or {})))
         return kind
 
     return marked
@@ -96,7 +123,10 @@ class Apart(ABC):
 
     Attributes:
         resource: Its declaration.
+        is_in_cluster: Whether that process is one of a Ray cluster, and not of this machine.
     """
+
+    is_in_cluster = False
 
     def __init__(self, resource: Resource[Any]) -> None:
         self.resource = resource
@@ -119,7 +149,7 @@ class Apart(ABC):
         """
 
     @abstractmethod
-    def handle(self, client: Client) -> AbstractAsyncContextManager[Any]:
+    def handle(self, client: Calling[Any]) -> AbstractAsyncContextManager[Any]:
         """Give what a worker has for a value, as long as it is joined."""
 
     def environment(self) -> dict[str, str]:
@@ -160,6 +190,10 @@ def found(place: Any, order: Mapping[str, Any]) -> Apart:  # noqa: ANN401 (whate
 class _ApartClass(Apart):
     """A class, of which there is one object."""
 
+    def __init__(self, resource: Resource[Any]) -> None:
+        super().__init__(resource)
+        self.is_in_cluster = resource.scope == "cluster"
+
     def place(self) -> tuple[str, str]:
         kind = self.resource.factory
         if not inspect.isclass(kind):
@@ -183,7 +217,7 @@ class _ApartClass(Apart):
         return resource.made_by(resource.factory, scope="app", name=resource.name, location=resource.location)
 
     @asynccontextmanager
-    async def handle(self, client: Client) -> AsyncGenerator[Any]:
+    async def handle(self, client: Calling[Any]) -> AsyncGenerator[Any]:
         from tenure.remote.handle import Remote  # noqa: PLC0415 (which imports this)
 
         kind = cast("type[Any]", self.resource.factory)
@@ -193,3 +227,12 @@ class _ApartClass(Apart):
 def class_of(found: Any) -> Any:  # noqa: ANN401 (whatever a module has)
     """Give the class that stands under a name, which may be the resource that was made of it."""
     return getattr(found, "factory", found)
+
+
+def program_of(kind: type) -> str:
+    """Give what tells one writing of a class from another, as far as its source is there; reads a file."""
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(source.encode()).hexdigest()

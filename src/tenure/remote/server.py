@@ -7,7 +7,7 @@ import inspect
 import logging
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tenure.errors import TenureError
 from tenure.host.sockets import is_same_user
@@ -42,7 +42,7 @@ class Server:
         self.hosted = hosted_as(type(served))
         self.turns = Turns(self.hosted.threads, f"tenure: {type(served).__name__}")
         self.waiting = 0
-        self.is_ending = False
+        self._is_ending = False
         self._idle = asyncio.Event()
         self._methods: dict[str, Method] = {}
         self._connections: set[_Connection] = set()
@@ -59,16 +59,20 @@ class Server:
         try:
             yield
         finally:
-            self.is_ending = True
             listener.close()
-            if self.waiting:
-                self._idle.clear()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._idle.wait(), self.hosted.timeout)
+            await self.finished()
             for connection in list(self._connections):
                 connection.close()
             self.turns.close()
             path.unlink(missing_ok=True)  # noqa: ASYNC240 (nothing else runs here any more)
+
+    async def finished(self) -> None:
+        """Refuse what is called from now on, and wait for what was called before, as long as a call may take."""
+        self._is_ending = True
+        if self.waiting:
+            self._idle.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), self.hosted.timeout)
 
     def _connected(self) -> _Connection:
         connection = _Connection(self, self._connections)
@@ -91,6 +95,37 @@ class Server:
                 raise RemoteError(msg, hint="let all workers run the same program")
             method = self._methods[name] = Method(getattr(self.served, name), function)
         return method
+
+    def begun(self) -> None:
+        """
+        Note that a call has come.
+
+        Raises:
+            OwnerDied: The process ends; it is not counted.
+            OwnerBusy: As many are under way as may be; likewise.
+        """
+        if self._is_ending:
+            msg = f"the process of {type(self.served).__qualname__} ends: the call has not run"
+            raise OwnerDied(msg)
+        if self.waiting >= self.hosted.max_waiting:
+            msg = f"{self.waiting} calls wait for {type(self.served).__qualname__} already"
+            hint = (
+                "call it less often, give it more threads, or let more calls wait: `@hosted(threads=…, max_waiting=…)`"
+            )
+            raise OwnerBusy(msg, hint=hint)
+        self.waiting += 1
+
+    def items(self, call: Callable[[], Any]) -> AsyncGenerator[Any]:
+        """Give the items of a generator, each made in a turn of its own where that is a sync one."""
+        items = call()
+        return cast("AsyncGenerator[Any]", items) if inspect.isasyncgen(items) else self._in_turns(items)
+
+    async def _in_turns(self, items: Iterator[Any]) -> AsyncGenerator[Any]:
+        try:
+            while (item := await self.turns.taken(partial(next, items, _ENDED))) is not _ENDED:
+                yield item
+        finally:
+            await self.turns.taken(items.close)  # type: ignore[attr-defined] # of a generator
 
     def ended(self) -> None:
         """Note that a call has ended."""
@@ -147,15 +182,10 @@ class _Connection(Wire):
         server = self._server
         try:
             method = server.method(name)
-            if server.is_ending:
-                msg = f"the process of {type(server.served).__qualname__} ends: the call has not run"
-                raise OwnerDied(msg)
-            if server.waiting >= server.hosted.max_waiting:
-                raise self._busy()
+            server.begun()
         except RemoteError as error:
             self.send(What.ERROR, number, told(error))
             return
-        server.waiting += 1
         call = partial(method.call, positional, named)
         if method.streams or method.is_async:
             work = self._stream(number, call) if method.streams else self._await(number, call)
@@ -164,11 +194,6 @@ class _Connection(Wire):
             task.add_done_callback(partial(self._ended, number))
         else:
             self._calls[number] = server.turns.take(call, partial(self._answered, number))
-
-    def _busy(self) -> OwnerBusy:
-        msg = f"{self._server.waiting} calls wait for {type(self._server.served).__qualname__} already"
-        hint = "call it less often, give it more threads, or let more calls wait: `@hosted(threads=…, max_waiting=…)`"
-        return OwnerBusy(msg, hint=hint)
 
     def _call_off(self, number: int) -> None:
         call = self._calls.get(number)
@@ -201,8 +226,7 @@ class _Connection(Wire):
 
     async def _stream(self, number: int, call: Callable[[], Any]) -> None:
         taken = self._taken[number] = asyncio.Semaphore(AHEAD)
-        items = call()
-        stream = items if inspect.isasyncgen(items) else self._items(items)
+        stream = self._server.items(call)
         try:
             async for item in stream:
                 await taken.acquire()
@@ -210,13 +234,6 @@ class _Connection(Wire):
         finally:
             await stream.aclose()
         self._answer(What.END, number)
-
-    async def _items(self, items: Iterator[Any]) -> AsyncGenerator[Any]:
-        try:
-            while (item := await self._server.turns.taken(partial(next, items, _ENDED))) is not _ENDED:
-                yield item
-        finally:
-            await self._server.turns.taken(items.close)  # type: ignore[attr-defined] # of a generator
 
     def _answer(self, what: What, number: int, value: object = None) -> None:
         if not self.is_open:

@@ -130,18 +130,7 @@ class Wire(asyncio.BufferedProtocol, ABC):
         self._filled = len(rest)
 
     def _act(self, frame: bytearray | memoryview) -> None:
-        _, what, count, length, number = _HEAD.unpack_from(frame)
-        if not count:  # nothing of what is read is a view
-            self.received(_WHATS[what], number, read(memoryview(frame)[_HEAD.size : _HEAD.size + length], ()))
-            return
-        whole = memoryview(frame if isinstance(frame, bytearray) else bytearray(frame))
-        start = _HEAD.size + count * _LENGTH.size
-        at, buffers = start + length, list[memoryview]()
-        for each in range(count):
-            (size,) = _LENGTH.unpack_from(whole, _HEAD.size + each * _LENGTH.size)
-            buffers.append(whole[at : at + size])
-            at += size
-        self.received(_WHATS[what], number, read(whole[start : start + length], buffers))
+        self.received(*unframed(frame))
 
     def send(self, what: What, number: int, value: object = None, *, copied: bool = False) -> None:
         """
@@ -152,27 +141,20 @@ class Wire(asyncio.BufferedProtocol, ABC):
             StateTooLarge: It is larger than a frame may be; likewise.
             RemoteError: The connection is gone.
         """
-        content, buffers = written(value)
-        lengths = [len(buffer) for buffer in buffers]
-        size = _HEAD.size + len(content) + sum(lengths) + _LENGTH.size * len(lengths)
-        if size > LARGEST or len(buffers) > MOST_BUFFERS:
-            msg = f"{size} bytes in {len(buffers)} arrays are to be sent to another process, more than {LARGEST}"
-            raise StateTooLarge(msg, hint="send less at once, or share a large array by `SharedArray`")
+        size, head, content, buffers = framed(what, number, value)
         if self._transport is None:
             msg = "the connection to another process is gone"
             raise RemoteError(msg)
-        head = _HEAD.pack(VERSION, what, len(buffers), len(content), number)
-        table = b"".join(_LENGTH.pack(length) for length in lengths)
         if size > SMALL:
             self._flush()
-            self._transport.write(head + table + content)
+            self._transport.write(head + content)
             for buffer in buffers:
                 self._transport.write(bytes(buffer) if copied else buffer)
             return
         # A call of the system costs more than copying that: what is sent in one turn of the event loop goes together.
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing += [head, table, content, *map(bytes, buffers)] if buffers else [head, content]
+        self._outgoing += [head, content, *map(bytes, buffers)] if buffers else [head, content]
 
     def _flush(self) -> None:
         if self._outgoing and self._transport is not None:
@@ -190,6 +172,47 @@ class Wire(asyncio.BufferedProtocol, ABC):
     @abstractmethod
     def confused(self, error: Exception) -> None:
         """Note that what came is no frame of ours, before the connection is cut."""
+
+
+def framed(what: What, number: int, value: object = None) -> tuple[int, bytes, bytes, list[memoryview]]:
+    """
+    Make a frame: give its size in bytes, its head, its message, and the memory of each array, not copied.
+
+    Raises:
+        NotSerialisable: The value is no data.
+        StateTooLarge: It is larger than a frame may be.
+    """
+    content, buffers = written(value)
+    lengths = [len(buffer) for buffer in buffers]
+    size = _HEAD.size + len(content) + sum(lengths) + _LENGTH.size * len(lengths)
+    if size > LARGEST or len(buffers) > MOST_BUFFERS:
+        msg = f"{size} bytes in {len(buffers)} arrays are to be sent to another process, more than {LARGEST}"
+        raise StateTooLarge(msg, hint="send less at once, or share a large array by `SharedArray`")
+    head = _HEAD.pack(VERSION, what, len(buffers), len(content), number)
+    if buffers:
+        head += b"".join(map(_LENGTH.pack, lengths))
+    return size, head, content, buffers
+
+
+def packed(what: What, value: object = None) -> bytes:
+    """Make a frame in one piece, for what takes bytes as they are."""
+    _, head, content, buffers = framed(what, 0, value)
+    return b"".join([head, content, *buffers])
+
+
+def unframed(frame: bytes | bytearray | memoryview) -> tuple[What, int, Any]:
+    """Read a frame that is whole; its arrays are views of it if it is a `bytearray`, and of a copy otherwise."""
+    _, what, count, length, number = _HEAD.unpack_from(frame)
+    if not count:  # nothing of what is read is a view
+        return _WHATS[what], number, read(memoryview(frame)[_HEAD.size : _HEAD.size + length], ())
+    whole = memoryview(frame if isinstance(frame, bytearray) else bytearray(frame))
+    start = _HEAD.size + count * _LENGTH.size
+    at, buffers = start + length, list[memoryview]()
+    for each in range(count):
+        (size,) = _LENGTH.unpack_from(whole, _HEAD.size + each * _LENGTH.size)
+        buffers.append(whole[at : at + size])
+        at += size
+    return _WHATS[what], number, read(whole[start : start + length], buffers)
 
 
 def _size(received: memoryview) -> int | None:
