@@ -33,7 +33,11 @@ def wait(url: str, timeout: float, interval: float, *, as_json: bool) -> Exit:
                 if not console.is_terminal:
                     notice([f"waiting: {said}"])
             time.sleep(interval)
-            answer = ask(url, min(left - interval, LONGEST_QUESTION))
+            limit = min(left - interval, LONGEST_QUESTION)
+            last = ask(url, limit)
+            if last.is_late and limit < LONGEST_QUESTION:
+                break  # what was answered before says more than a question for which too little time was left
+            answer = last
     if not answer.is_healthy:
         notice([f"{url} was not well within {timeout:g} s"])
     tell_answer(answer, as_json=as_json)
