@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.models.results import Speed
     from benchmarks.picture import Theme
 
-TOP, HEAD, BOTTOM, LABEL, VALUE = 70, 40, 44, 190, 60
+TOP, HEAD, BOTTOM, LABEL, VALUE = 70, 40, 44, 225, 50
 TITLE = "One model, 64 callers"
 SUBTITLE = "A search by MiniLM; each caller asks again as soon as it is answered."
 

@@ -76,7 +76,10 @@ class Keeper:
         self._told = self._told or number != signal.SIGCHLD
 
     def _wait(self) -> None:
-        if select.select([self._events], [], [], LOOK if self._report.given else locks.POLL)[0]:
+        seconds = LOOK if self._report.given else locks.POLL
+        if self._child is None:
+            seconds = min(seconds, max(0.0, self._due - time.monotonic()))
+        if select.select([self._events], [], [], seconds)[0]:
             os.read(self._events, 512)
 
     def _finished(self) -> bool:
