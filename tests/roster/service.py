@@ -124,3 +124,10 @@ class Service:
         """End it as an init system does, or as said, and give its status."""
         self._process.send_signal(by)
         return self.until_ended()
+
+
+@contextmanager
+def two_workers(**settings: str) -> Generator[tuple[Service, Service]]:
+    """Run two workers of one deployment, each on a port of its own, so that a test can say which it asks."""
+    with reachable_folder() as folder, Service(folder, **settings) as one, Service(folder, **settings) as other:
+        yield one.until_ready(), other.until_ready()

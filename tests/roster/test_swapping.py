@@ -27,7 +27,7 @@ from tenure.errors import DeclarationError
 from tenure.lifespan import is_served
 from tenure.models import ModelFile
 from tests.roster.conftest import new_database
-from tests.roster.service import DEADLINE, PROGRAMS, Service, reachable_folder
+from tests.roster.service import DEADLINE, PROGRAMS, Service, two_workers
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -49,13 +49,9 @@ def dsn(server: EmbeddedPostgres) -> str:
 
 @pytest.fixture(scope="module")
 def workers(dsn: str) -> Iterator[tuple[Service, Service]]:
-    """Run two workers of one deployment, each on a port of its own, so that a test can say which it asks."""
-    with (
-        reachable_folder() as folder,
-        Service(folder, ROSTER_DSN=dsn, ROSTER_POOL_TIMEOUT="2") as one,
-        Service(folder, ROSTER_DSN=dsn, ROSTER_POOL_TIMEOUT="2") as other,
-    ):
-        yield one.until_ready(), other.until_ready()
+    """Run them."""
+    with two_workers(ROSTER_DSN=dsn, ROSTER_POOL_TIMEOUT="2") as workers:
+        yield workers
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import redis
 from tenure.host import EmbeddedValkey
 from tenure.host.sockets import socket_path
 from tests.roster.conftest import new_database
-from tests.roster.service import DEADLINE, Service, reachable_folder
+from tests.roster.service import DEADLINE, Service, reachable_folder, two_workers
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,13 +40,9 @@ def dsn(server: EmbeddedPostgres) -> str:
 
 @pytest.fixture(scope="module")
 def workers(dsn: str) -> Iterator[tuple[Service, Service]]:
-    """Run two workers of one deployment, each on a port of its own, so that a test can say which it asks."""
-    with (
-        reachable_folder() as folder,
-        Service(folder, ROSTER_DSN=dsn, ROSTER_SEED="false", ROSTER_POOL_TIMEOUT="2") as one,
-        Service(folder, ROSTER_DSN=dsn, ROSTER_SEED="false", ROSTER_POOL_TIMEOUT="2") as other,
-    ):
-        yield one.until_ready(), other.until_ready()
+    """Run them."""
+    with two_workers(ROSTER_DSN=dsn, ROSTER_SEED="false", ROSTER_POOL_TIMEOUT="2") as workers:
+        yield workers
 
 
 @contextmanager
@@ -118,13 +114,7 @@ def test_a_write_is_in_the_next_search_of_every_worker(workers: tuple[Service, S
 
 def test_a_limit_is_one_for_all_workers(dsn: str) -> None:
     """Of twenty writes over two workers within a minute, as many get through as the limit says."""
-    with (
-        reachable_folder() as folder,
-        Service(folder, ROSTER_DSN=dsn, ROSTER_SEED="false", ROSTER_WRITES_PER_MINUTE=str(LIMIT)) as one,
-        Service(folder, ROSTER_DSN=dsn, ROSTER_SEED="false", ROSTER_WRITES_PER_MINUTE=str(LIMIT)) as other,
-    ):
-        one.until_ready()
-        other.until_ready()
+    with two_workers(ROSTER_DSN=dsn, ROSTER_SEED="false", ROSTER_WRITES_PER_MINUTE=str(LIMIT)) as (one, other):
         until_early_in_the_minute()
         services = [one, other] * 10
         answers = [httpx.delete(f"{service.url}/users/{2**63 - 1}", timeout=DEADLINE) for service in services]
