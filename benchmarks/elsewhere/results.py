@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.models.results import DIRECT, Memory, Speed
+from benchmarks.models.results import PART, Memory, Speed
 from benchmarks.results import Amount
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ AT_LEAST = "at least"
 """What is noted of a bar that is the lowest, and not the highest, that a number may be."""
 PLACE = Path(__file__).parent / "results.json"
 TENURE = "tenure"
-MORE_REQUESTS, PING, EACH_WORKER, LONE_PART, LONE_MS = 1.5, 15.0, 45.0, 1.1, 0.3
-"""Times the requests of `def`, milliseconds, megabytes; and a lone caller's time: a part of a direct call, and more."""
+MORE_REQUESTS, PING, EACH_WORKER, LONE = 1.5, 15.0, 45.0, 0.3
+"""Times the requests of `def`; milliseconds; megabytes; and milliseconds of a lone caller beyond a direct call's."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,13 @@ def bars(
 
 def _speed_bars(speed: Sequence[Speed]) -> list[Amount]:
     most = max(row.callers for row in speed)
-    direct = next(row for row in speed if row.server == DIRECT and row.callers == 1)
-    lone = round(LONE_PART * direct.p50 + LONE_MS, 2)
     rows: list[Amount] = []
     for row in speed:
         if not row.server.startswith(TENURE):
             continue
         if row.callers == 1:
-            rows.append(Amount("lone", f"p50 of a lone caller, {row.server}", TENURE, row.p50, "ms", bar=lone))
+            title = f"p50 of a lone caller, beyond {PART} times that of a direct call, {row.server}"
+            rows.append(Amount("lone", title, TENURE, row.beyond, "ms", bar=LONE))
         elif row.callers == most:
             title = f"requests with {most} callers, {row.server}"
             rows.append(_at_least("more", title, row.ratio, "times those of `def`", MORE_REQUESTS))

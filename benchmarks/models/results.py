@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 DIRECT, POOLED = "called in `async def`", "called in `def`"
 """What tables call the two programs that others are held against."""
+PART = 1.1
+"""What part of a direct call's time another's may be, and some of a millisecond more."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,11 @@ class Speed:
         per_second: Requests in a second, the median of all rounds.
         p50: Milliseconds within which half of all answers were there, the median of all rounds.
         p99: The same of 99 in 100.
-        ping_p50: The same of a route that has nothing to do with the model, asked meanwhile, over all rounds.
+        ping_p50: Likewise, of a route that has nothing to do with the model and is asked meanwhile.
         ping_p99: Likewise; nothing where none was answered.
         ratio: Its requests in a second over those of `def` in the same round, the median of all rounds.
-        slower: Its `p50` over that of a direct call in the same round, the median of all rounds.
+        beyond: Milliseconds that its `p50` is more than 1.1 times that of a direct call in the same round, the median
+            of all rounds.
         rounds: How many there were.
     """
 
@@ -34,7 +37,7 @@ class Speed:
     ping_p50: float | None
     ping_p99: float | None
     ratio: float
-    slower: float
+    beyond: float
     rounds: int
 
 
