@@ -121,9 +121,8 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_the_tables_have_a_place_on_the_page() -> None:
     """docs/benchmarks.md has the markers of every table."""
-    page = tables.PAGE.read_text()
-    names = re.findall(r"<!-- end of (\w+) -->", page)
-    assert sorted(names) == sorted([*tables.tables_of(made_up()), "profile"])
+    names = re.findall(r"<!-- end of (\w+) -->", tables.PAGE.read_text())
+    assert set(names) >= {*tables.tables_of(made_up()), "profile"}
 
 
 def test_a_table_is_written_between_its_markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

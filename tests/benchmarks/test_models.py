@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -20,6 +21,7 @@ from benchmarks.models.servers import Running, with_tenure
 from benchmarks.picture import DARK, LIGHT, Theme
 from benchmarks.results import Amount
 from benchmarks.served.load import CannotMeasure
+from benchmarks.tables import PAGE
 
 APP, HOST = "tenure, `app` scope", "tenure, `host` scope"
 
@@ -110,6 +112,12 @@ def test_tables_say_all(tmp_path: Path) -> None:
         "| requests with 64 callers, tenure, `app` scope | **1.6** times those of `def` | ≥ 1.5 | met |  |"
         in (told["elsewhere"])
     )
+
+
+def test_the_tables_have_a_place_on_the_page() -> None:
+    """docs/benchmarks.md has the markers of every table."""
+    names = re.findall(r"<!-- end of ([\w-]+) -->", PAGE.read_text())
+    assert set(names) >= set(tables.tables_of(made_up()))
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)

@@ -24,15 +24,14 @@ from roster.database import users
 from roster.embedder import PACKAGE, WEIGHTS_SHA256
 from roster.main import app
 from tenure.errors import DeclarationError
+from tenure.host.postgres import EmbeddedPostgres
 from tenure.lifespan import is_served
 from tenure.models import ModelFile
 from tests.roster.conftest import new_database
-from tests.roster.service import DEADLINE, PROGRAMS, Service, two_workers
+from tests.roster.service import DEADLINE, PROGRAMS, Service, reachable_folder, two_workers
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-
-    from tenure.host.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.timeout(180)  # real processes, on a machine that may be busy
 
@@ -42,9 +41,10 @@ names = (f"swapped-{number}" for number in count())
 
 
 @pytest.fixture(scope="module")
-def dsn(server: EmbeddedPostgres) -> str:
+def dsn() -> Iterator[str]:
     """Make a database for the workers."""
-    return new_database(server)
+    with reachable_folder() as folder, EmbeddedPostgres(folder / "postgres") as server:
+        yield new_database(server)
 
 
 @pytest.fixture(scope="module")
