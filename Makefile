@@ -9,6 +9,8 @@ PORT ?= 8000
 WORKERS ?= 2
 # Tests that run at once; each of these runs a PostgreSQL of its own.
 JOBS ?= 2
+# What breaks things, or starts the whole of roster for each test: `make faults`.
+FAULTS := tests/faults tests/roster/test_servers.py tests/roster/test_startup.py tests/roster/test_workers.py
 # Of 250 designs each, in `make fuzz`.
 ROUNDS ?= 800
 # What `make test` passes on to pytest, such as ARGS="tests/core -k counter", and `make bench`, `soak` and `compare` to what they run.
@@ -28,15 +30,15 @@ run: .venv/run.stamp ## Run examples/roster on 127.0.0.1:8000, its page at /ops 
 	@exec $(VENV) uvicorn roster.main:app --host $(HOST) --port $(PORT) $(if $(filter-out 1,$(WORKERS)),--workers $(WORKERS))
 
 .PHONY: test
-test: .venv/dev.stamp .venv/chromium.stamp ## Run the tests but for `make faults`, the documentation's examples too, in ten minutes (ARGS=, JOBS=)
+test: .venv/dev.stamp .venv/chromium.stamp ## Run the tests but for `make faults`, the documentation's examples too, in twelve minutes (ARGS=, JOBS=)
 	@$(VENV) coverage erase
-	@$(VENV) coverage run -m pytest --numprocesses $(JOBS) --dist loadfile $(if $(ARGS),$(ARGS),--ignore tests/faults)
+	@$(VENV) coverage run -m pytest --numprocesses $(JOBS) --dist loadfile $(if $(ARGS),$(ARGS),$(addprefix --ignore=,$(FAULTS)))
 	@$(VENV) coverage combine --quiet
 	@$(VENV) coverage report $(if $(ARGS),--fail-under=0)
 
 .PHONY: faults
-faults: .venv/dev.stamp ## Run the tests in which workers, databases and clients are killed, stopped or leave; add to the coverage
-	@$(VENV) coverage run -m pytest --numprocesses $(JOBS) --dist loadfile tests/faults
+faults: .venv/dev.stamp ## Run the tests in which workers, databases and clients are killed, stopped or leave, and roster is started anew; add to the coverage
+	@$(VENV) coverage run -m pytest --numprocesses $(JOBS) --dist loadfile $(FAULTS)
 	@$(VENV) coverage combine --quiet --append
 	@$(VENV) coverage report
 
