@@ -17,12 +17,11 @@ import pytest
 from tenure import running
 from tenure.models import ModelBusy, ModelFile
 from tenure.remote import OwnerDied
+from tests.faults.processes import gone, parent, until
 from tests.faults.serving import PATIENCE, connected, served
 from tests.models.served import Answer, app, lines, multiplier, patient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tenure.models import Model
 
 APP = "tests.models.served:app"
@@ -47,13 +46,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def versions(client: httpx.AsyncClient, workers: int) -> set[str]:
     """Ask until all workers have answered, and give what they know."""
     found: dict[int, str] = {}
@@ -62,19 +54,6 @@ async def versions(client: httpx.AsyncClient, workers: int) -> set[str]:
             version, worker = (await client.get("/version")).json()
             found[worker] = version
     return set(found.values())
-
-
-def gone(process: int) -> bool:
-    """Tell whether a process has ended."""
-    try:
-        return b") Z" in Path(f"/proc/{process}/stat").read_bytes()
-    except FileNotFoundError:
-        return True
-
-
-def parent(process: int) -> int:
-    """Give the parent of a process."""
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 async def answered(model: Model[int, Answer], number: int) -> Answer:

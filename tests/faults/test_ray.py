@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -14,13 +13,11 @@ import httpx
 import pytest
 
 from tenure import running
-from tenure.remote import OwnerDied
+from tests.faults.processes import gone, until
 from tests.faults.serving import PATIENCE, connected
-from tests.faults.test_remote import gone, until_gone
 from tests.ports import free_port
-from tests.remote import ray_cluster
+from tests.remote import promises, ray_cluster
 from tests.remote.far import app, far
-from tests.remote.test_calls import lines
 from tests.remote.things import Thing
 
 if TYPE_CHECKING:
@@ -40,10 +37,7 @@ def cluster() -> Iterator[Path]:
 @pytest.fixture
 def place(cluster: Path) -> Path:
     """Give the folder, without the notes of other tests."""
-    for path in cluster.iterdir():
-        if path.is_file():
-            path.unlink()
-    return cluster
+    return ray_cluster.without_notes(cluster)
 
 
 @contextmanager
@@ -84,9 +78,7 @@ async def test_two_machines_meet_in_one_object_and_it_outlives_either(place: Pat
             assert counted == list(range(counted[0], counted[0] + 4))
 
             held = asyncio.create_task(one.get("/hold?name=kept"))
-            async with asyncio.timeout(PATIENCE):
-                while not (place / "began").exists():
-                    await asyncio.sleep(0.01)
+            await until((place / "began").exists)
             first.kill()
             with pytest.raises(httpx.TransportError):
                 await held
@@ -105,23 +97,7 @@ async def test_calls_under_way_hear_of_the_death_and_the_next_is_answered(place:
     """An idempotent call under way is answered by the new object, any other raises `OwnerDied`, and the next waits."""
     async with running(app) as scope:
         handle = await scope.get(far)
-        owner = await handle(Thing.process)
-        waiting = asyncio.create_task(handle(Thing.wait, "one"))
-        again = asyncio.create_task(handle(Thing.patiently, "go"))
-        for name in ("one began", "go began"):
-            async with asyncio.timeout(PATIENCE):
-                while not (place / name).exists():
-                    await asyncio.sleep(0.01)
-        (place / "opened").unlink(missing_ok=True)
-
-        os.kill(owner, signal.SIGKILL)
-
-        with pytest.raises(OwnerDied):
-            await waiting
-        after = await handle(Thing.process)
-        (place / "go").touch()
-        assert await again == after != owner
-        assert lines(place / "opened") == [str(after)], "what it takes was made anew"
+        await promises.calls_under_way_hear_of_a_death(handle, place)
 
 
 async def test_a_server_told_to_end_ends_what_it_serves(
@@ -131,9 +107,7 @@ async def test_a_server_told_to_end_ends_what_it_serves(
     with machine(port) as server:
         async with connected(port, "/count") as client:
             held = asyncio.create_task(client.get("/hold?name=last"))
-            async with asyncio.timeout(PATIENCE):
-                while not (place / "began").exists():
-                    await asyncio.sleep(0.01)
+            await until((place / "began").exists)
             server.send_signal(signal.SIGTERM)
             await asyncio.sleep(0.5)
             (place / "last").touch()
@@ -163,7 +137,5 @@ asyncio.run(main())
         assert driver.stdout is not None
         assert driver.stdout.readline() == b"word 0\n"
         driver.kill()
-    async with asyncio.timeout(PATIENCE):
-        while not (place / "words ended").exists():
-            await asyncio.sleep(0.1)
-    await until_gone(driver.pid)
+    await until((place / "words ended").exists)
+    await until(lambda: gone(driver.pid))

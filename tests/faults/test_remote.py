@@ -16,7 +16,9 @@ import pytest
 from tenure import running
 from tenure.host import locks
 from tenure.remote import OwnerBusy, OwnerDied
+from tests.faults.processes import gone, parent, until
 from tests.faults.serving import PATIENCE, connected, served
+from tests.remote import promises
 from tests.remote.things import Thing, app, thing
 
 if TYPE_CHECKING:
@@ -46,26 +48,6 @@ async def processes(client: httpx.AsyncClient, workers: int) -> tuple[set[int], 
     return found, owners
 
 
-def gone(process: int) -> bool:
-    """Tell whether a process has ended."""
-    try:
-        return b") Z" in Path(f"/proc/{process}/stat").read_bytes()
-    except FileNotFoundError:
-        return True
-
-
-def parent(process: int) -> int:
-    """Give the parent of a process."""
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-async def until_gone(process: int) -> None:
-    """Wait until a process has ended."""
-    async with asyncio.timeout(PATIENCE):
-        while not gone(process):
-            await asyncio.sleep(0.02)
-
-
 async def test_four_workers_call_one_object_that_ends_with_the_last(place: Path, port: int) -> None:
     """All of 200 calls are counted by one object in one process; it is gone after the server, its resources closed."""
     with served(APP, port, 4):
@@ -75,7 +57,8 @@ async def test_four_workers_call_one_object_that_ends_with_the_last(place: Path,
             counts = [answer.json() for answer in await asyncio.gather(*(client.get("/count") for _ in range(30)))]
     assert len(owners) == 1
     assert sorted(counts) == list(range(first + 1, first + 31))
-    await until_gone(owners.pop())
+    owner = owners.pop()
+    await until(lambda: gone(owner))
     assert len((place / "opened").read_text().split()) == 1
     assert (place / "opened").read_text() == (place / "closed").read_text()
 
@@ -106,21 +89,7 @@ async def test_calls_under_way_hear_of_the_death_and_the_next_is_answered(place:
     """An idempotent call under way is answered by the new object, any other raises `OwnerDied`."""
     async with running(app) as scope:
         handle = await scope.get(thing)
-        owner = await handle(Thing.process)
-        waiting = asyncio.create_task(handle(Thing.wait, "one"))
-        again = asyncio.create_task(handle(Thing.patiently, "go"))
-        for name in ("one began", "go began"):
-            async with asyncio.timeout(PATIENCE):
-                while not (place / name).exists():
-                    await asyncio.sleep(0.01)
-        (place / "go began").unlink()
-
-        os.kill(owner, signal.SIGKILL)
-
-        with pytest.raises(OwnerDied):
-            await waiting
-        (place / "go").touch()
-        assert await again == await handle(Thing.process) != owner
+        await promises.calls_under_way_hear_of_a_death(handle, place)
 
 
 async def test_an_object_that_is_told_to_end_answers_what_has_begun(place: Path) -> None:
@@ -129,9 +98,7 @@ async def test_an_object_that_is_told_to_end_answers_what_has_begun(place: Path)
         handle = await scope.get(thing)
         owner = await handle(Thing.process)
         held = asyncio.create_task(handle(Thing.hold, "go"))
-        async with asyncio.timeout(PATIENCE):
-            while not (place / "began").exists():
-                await asyncio.sleep(0.01)
+        await until((place / "began").exists)
 
         os.kill(owner, signal.SIGTERM)
 
@@ -141,7 +108,7 @@ async def test_an_object_that_is_told_to_end_answers_what_has_begun(place: Path)
                     await handle(Thing.greet, "ada")
         (place / "go").touch()
         assert await held == 1
-        await until_gone(owner)
+        await until(lambda: gone(owner))
         assert await handle(Thing.process) != owner
 
 
@@ -152,7 +119,7 @@ async def test_a_killed_keeper_is_replaced(place: Path) -> None:
         owner = await handle(Thing.process)
         keeper = parent(owner)
         os.kill(keeper, signal.SIGKILL)
-        await until_gone(owner)
+        await until(lambda: gone(owner))
         assert await handle(Thing.process) != owner
     [home] = (path.parent for path in place.rglob("order.json"))  # noqa: ASYNC240 (a look takes no time)
     async with asyncio.timeout(PATIENCE):

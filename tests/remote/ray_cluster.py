@@ -58,6 +58,14 @@ def cluster() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def without_notes(folder: Path, *kept: str) -> Path:
+    """Give the folder, without the notes of other tests but those that are to be kept."""
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in kept:
+            path.unlink()
+    return folder
+
+
 def keep(port: str, folder: str) -> None:
     """Run Ray until nobody holds the other end of the standard input."""
     limits = ["--num-cpus=2", "--num-gpus=1", "--object-store-memory=100000000"]

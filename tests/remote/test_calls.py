@@ -20,7 +20,8 @@ from tenure import override, running
 from tenure.errors import AlreadyClosed, DeclarationError, NotSerialisable, OtherLoop, OverrideError, StateTooLarge
 from tenure.remote import CallTimeout, OwnerBusy, RemoteFailure, local, wire
 from tenure.remote.values import read, written
-from tests.remote import things
+from tests.remote import promises, things
+from tests.remote.promises import until
 from tests.remote.things import Booking, Point, Thing, Unpaid, app, thing
 
 if TYPE_CHECKING:
@@ -29,13 +30,6 @@ if TYPE_CHECKING:
     from tenure.remote import Remote
 
 DEADLINE = 20
-
-
-async def until(path: Path) -> None:
-    """Wait until a file is there."""
-    async with asyncio.timeout(DEADLINE):
-        while not path.exists():  # noqa: ASYNC240 (a look takes no time)
-            await asyncio.sleep(0.005)
 
 
 def lines(path: Path) -> list[str]:
@@ -164,12 +158,7 @@ async def test_an_error_in_a_stream_follows_its_items(handle: Remote[Thing]) -> 
 
 async def test_each_item_of_a_stream_has_a_deadline(handle: Remote[Thing], place: Path) -> None:
     """A stream that says nothing more is given up in time, and ends where it runs."""
-    seen: list[int] = []
-    with pytest.raises(CallTimeout):  # noqa: PT012 (it is to come in the iteration)
-        async for number in handle.within(0.5)(Thing.stuck):
-            seen.append(number)  # noqa: PERF401 (what came before counts)
-    assert seen == [1]
-    await until(place / "stuck ended")
+    await promises.a_stream_that_says_nothing_more_is_given_up(handle, place)
 
 
 async def test_sync_methods_run_in_as_many_threads_as_said(handle: Remote[Thing], place: Path) -> None:
@@ -194,6 +183,8 @@ async def test_a_call_that_has_not_begun_is_called_off(handle: Remote[Thing], pl
             await asyncio.sleep(0.005)
     held[2].cancel()
     await asyncio.wait([held[2]])
+    (place / "heard").touch()
+    await handle(Thing.patiently, "heard")  # what was sent before this call has been read
     for name in "abc":
         (place / name).touch()
     await asyncio.gather(*held[:2])

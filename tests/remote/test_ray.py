@@ -16,9 +16,10 @@ from tenure import running, scoped
 from tenure.errors import AlreadyClosed, DeclarationError, MissingExtra, NotSerialisable, StartFailed
 from tenure.remote import CallTimeout, NoCluster, OwnerBusy, OwnerDied, RemoteFailure, hosted
 from tenure.remote import ray as over_ray
-from tests.remote import ray_cluster
+from tests.remote import promises, ray_cluster
 from tests.remote.far import DEPLOYMENT, app, far
-from tests.remote.test_calls import lines, until
+from tests.remote.promises import until
+from tests.remote.test_calls import lines
 from tests.remote.things import Booking, Point, Thing, Unpaid, thing
 
 if TYPE_CHECKING:
@@ -41,10 +42,7 @@ def cluster() -> Iterator[Path]:
 @pytest.fixture
 def place(cluster: Path) -> Path:
     """Give the folder, without the notes of other tests."""
-    for path in cluster.iterdir():
-        if path.is_file() and path.name != "opened":
-            path.unlink()
-    return cluster
+    return ray_cluster.without_notes(cluster, "opened")
 
 
 @pytest.fixture
@@ -120,12 +118,7 @@ async def test_a_stream_that_is_left_ends_where_it_runs(handle: Remote[Thing], p
 
 async def test_each_item_of_a_stream_has_a_deadline(handle: Remote[Thing], place: Path) -> None:
     """A stream that says nothing more is given up in time, and ends where it runs."""
-    seen: list[int] = []
-    with pytest.raises(CallTimeout):  # noqa: PT012 (it is to come in the iteration)
-        async for number in handle.within(0.5)(Thing.stuck):
-            seen.append(number)  # noqa: PERF401 (what came before counts)
-    assert seen == [1]
-    await until(place / "stuck ended")
+    await promises.a_stream_that_says_nothing_more_is_given_up(handle, place)
 
 
 async def test_a_call_has_a_deadline(handle: Remote[Thing], place: Path) -> None:
