@@ -192,15 +192,15 @@ def is_served(app: FastAPI, resource: Resource[Any]) -> bool:
         NotStarted: The app does not have tenure's lifespan.
         DeclarationError: The resource does not live in a process of its own, or in one of a Ray cluster.
     """
-    from tenure.remote.hosted import apart_of  # noqa: PLC0415 (as above)
-    from tenure.remote.joining import is_served  # noqa: PLC0415 (likewise)
+    from tenure.remote import joining  # noqa: PLC0415 (as above)
+    from tenure.remote.hosted import apart_of  # noqa: PLC0415 (likewise)
     from tenure.state.deployments import deployment_name  # noqa: PLC0415 (likewise)
 
     apart = apart_of(resource)
     if apart is None or apart.is_in_cluster:
         msg = f"`{resource.name}` does not live in a process of its own on this machine"
         raise DeclarationError(msg, path=[f"declared at {resource.location}"])
-    return is_served(apart, deployment_name(planned(app).deployment, title=app.title))
+    return joining.is_served(apart, deployment_name(planned(app).deployment, title=app.title))
 
 
 @asynccontextmanager

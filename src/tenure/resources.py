@@ -117,10 +117,8 @@ class Resource(Generic[T_co]):
         """Say what would serve its scope, when nothing does; `state` is the URL of the engine for shared state."""
         if self.scope in SERVED:
             return ""
-        if self.scope == "host":
-            return ""
-        if inspect.isclass(without_partial(self.factory)):  # Ray serves it, which is looked for at the start
-            return ""
+        if self.scope == "host" or inspect.isclass(without_partial(self.factory)):
+            return ""  # Ray serves a class at "cluster", and is looked for at the start
         if self.kind.closes:
             return 'share it among the workers of a machine, `scope="host"`: a cluster has none that would end it'
         return (

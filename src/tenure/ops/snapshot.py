@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,7 +38,9 @@ Kind = Literal["resource", "state", "dependency", "lifespan"]
 class Document(BaseModel):
     """The base of what is told as JSON: immutable, its names in camelCase."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True, from_attributes=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
+    )
 
 
 class CheckSnapshot(Document):
@@ -80,31 +81,7 @@ class PoolSnapshot(Document):
 
 
 class ModelSnapshot(Document):
-    """
-    A model at one moment, as `ModelStats` has it; at `host` and `cluster` scope as each worker knows the machine's.
-
-    Attributes:
-        version: Which one is called: its name, and the first digits of its checksum.
-        waiting: Items that wait.
-        max_queue: How many may.
-        running: Batches that are computed now.
-        max_batch: How many items one may have.
-        batches: How many were computed, since the model was started; likewise all that follows.
-        items: How many items were in them.
-        largest: How many were in the largest.
-        batch_seconds: How long one takes at present, a moving average.
-        busy_seconds: How long they took, all together.
-        wait_seconds: How long items have waited, all together.
-        served: Items that have a result.
-        failed: Items for which the model, or its result, was an error.
-        refused: Items that were not let in, as the queue was full.
-        dropped: Items whose caller left, or could wait no longer, before they were computed.
-        late: Items whose caller could wait no longer, computed or not.
-        swaps: How often it was swapped.
-        load_seconds: How long it took to load, warm up and check what is called.
-        age: Seconds since this was so.
-        is_away: Whether nothing is heard of its process at present, so that this is the last that was.
-    """
+    """A model at one moment, as `ModelStats` has it; one of the machine as each worker knows it."""
 
     version: str
     waiting: int
@@ -357,8 +334,8 @@ def _living(
             "start_seconds": tenant.seconds if tenant.ready.done() else None,
             "close_seconds": tenant.close_seconds,
             "error": f"{type(tenant.error).__name__}: {tenant.error}" if tenant.error is not None else "",
-            "pool": PoolSnapshot.model_validate(vars(value.stats)) if isinstance(value, BasePool) else None,
-            "model": ModelSnapshot.model_validate(asdict(value.stats)) if isinstance(value, Model) else None,
+            "pool": PoolSnapshot.model_validate(value.stats) if isinstance(value, BasePool) else None,
+            "model": ModelSnapshot.model_validate(value.stats) if isinstance(value, Model) else None,
             "count": value.value if isinstance(value, Counter) else None,
         }
     )

@@ -57,10 +57,9 @@ class _Connection(Wire):
         if not self.ready.done():
             self.ready.set_exception(ConnectionResetError())
             self.ready.exception()  # who waits for it may be gone
-        death = died(self._name)
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_exception(death)
+                answer.set_exception(died(self._name))  # one for each: who raises it writes its traceback into it
         for items in self._items.values():
             items.put_nowait((What.CANCEL, None))
         self._answers.clear()

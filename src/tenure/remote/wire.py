@@ -226,16 +226,10 @@ def _size(received: memoryview) -> int | None:
     start = _HEAD.size + count * _LENGTH.size
     if len(received) < start:
         return None
-    size = (
-        (start + length)
-        if not count
-        else (
-            start
-            + length
-            + sum(_LENGTH.unpack_from(received, _HEAD.size + each * _LENGTH.size)[0] for each in range(count))
-        )
-    )
+    size: int = start + length
+    for each in range(count):
+        size += _LENGTH.unpack_from(received, _HEAD.size + each * _LENGTH.size)[0]
     if size > LARGEST:
         msg = f"a frame of {size} bytes"
         raise ValueError(msg)
-    return int(size)
+    return size

@@ -145,24 +145,21 @@ class Client(Calling[_Connection]):
 
     async def _begun(self, actor: Actor, *, is_new: bool) -> dict[str, Any] | None:
         """Have an actor make the object; one that was told to end does not, and another is to be made after it."""
-        is_left = not is_new
         try:
             told: dict[str, Any] = _result(await self._started(actor))
         except OwnerDied:
-            is_left = True
             return None
-        except RayActorError as error:
+        except (RayActorError, asyncio.CancelledError) as error:
+            if is_new:  # it waits for a place, or ends again and again
+                await _kill(actor)
+            if isinstance(error, asyncio.CancelledError):
+                raise
             msg = f"the process of `{self.name}` ended while it started: {' '.join(str(error).split())}"
             raise OwnerDied(msg) from error
         except Exception:
-            is_left = False
+            await _kill(actor)
             raise
-        else:
-            is_left = True
-            return told
-        finally:
-            if not is_left:  # it fails, or waits for a place: the next start asks anew, and perhaps otherwise
-                await in_own_thread(lambda: ray.kill(actor))
+        return told
 
     async def _started(self, actor: Actor) -> bytes:
         answer: Awaitable[bytes] = actor.start.remote()
@@ -196,6 +193,11 @@ class Client(Calling[_Connection]):
             else:
                 return _Connection(self.name, actor)
         raise died(self.name)
+
+
+async def _kill(actor: Actor) -> None:
+    """End an actor whose object could not be made: the next start asks anew, and perhaps otherwise."""
+    await in_own_thread(lambda: ray.kill(actor))
 
 
 def _result(frame: bytes) -> Any:  # noqa: ANN401 (any value)
