@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PLACE = Path(__file__).parent / "results.json"
 
@@ -104,7 +107,7 @@ class Results:
 
     def write(self, place: Path = PLACE) -> None:
         """Write it as JSON."""
-        place.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        store(self, place)
 
     @classmethod
     def read(cls, place: Path = PLACE) -> Results:
@@ -117,3 +120,8 @@ class Results:
             served=content["served"],
             state=[Ratio(**row) for row in content.get("state", ())],
         )
+
+
+def store(results: DataclassInstance, place: Path) -> None:
+    """Write what a run has found as JSON, for a person to compare and for the next report to read."""
+    place.write_text(json.dumps(asdict(results), indent=1, ensure_ascii=False) + "\n")

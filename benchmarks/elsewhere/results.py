@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.models.results import PART, Memory, Speed
-from benchmarks.results import Amount
+from benchmarks.results import Amount, store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ class Results:
 
     def write(self, place: Path = PLACE) -> None:
         """Write it as JSON."""
-        place.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        store(self, place)
 
     @classmethod
     def read(cls, place: Path = PLACE) -> Results:
