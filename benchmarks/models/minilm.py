@@ -21,6 +21,8 @@ MAX_BATCH = 8
 """How many texts are computed at once, by all that compute several."""
 BATCHES = 2
 """How many batches are computed at once, by all that do so: one for each core of the machine at hand then."""
+SCOPE, FREEZE = "BENCHMARK_SCOPE", "BENCHMARK_FREEZE"
+"""The variables by which tenure's program is told where the model is, and whether what is loaded is frozen."""
 CALLERS = 64
 """The most that ask at once."""
 

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from benchmarks.machine import PROJECT
 from benchmarks.models import results
 from benchmarks.models.load import Asking
-from benchmarks.models.minilm import THREADS, texts
+from benchmarks.models.minilm import FREEZE, SCOPE, THREADS, texts
 from benchmarks.served.load import CannotMeasure
 from benchmarks.served.servers import free_port
 
@@ -31,9 +31,7 @@ PATIENCE = 10
 """Seconds that an end may take, before what is left is killed: LitServe leaves some."""
 BENTOML = PROJECT / ".venv-bench-bentoml" / "bin" / "python"
 MARK = "BENCHMARK_RUN"
-SCOPE = "BENCHMARK_SCOPE"
 APPS = "benchmarks.models.apps"
-
 
 PING = Asking("GET", "/ping", ("/ping",))
 
@@ -178,15 +176,15 @@ def _by_body(made: Callable[[str], Any]) -> Asking:
     return Asking("POST", "/search", tuple(json.dumps({"q": made(text)}) for text in texts()))
 
 
-def with_tenure(scope: str, workers: int = 1) -> Server:
+def with_tenure(scope: str, workers: int = 1, *, frozen: bool = False) -> Server:
     """Give tenure's, with the model at a scope."""
     return Server(
-        f"tenure-{scope}-{workers}",
-        f"tenure, `{scope}` scope" + (f", {workers} workers" if workers > 1 else ""),
+        f"tenure-{scope}-{workers}" + ("-frozen" if frozen else ""),
+        f"tenure, `{scope}` scope" + (f", {workers} workers" if workers > 1 else "") + (", frozen" if frozen else ""),
         _uvicorn("with_tenure", workers),
         BY_PATH,
         workers,
-        {SCOPE: scope},
+        {SCOPE: scope, **({FREEZE: "1"} if frozen else {})},
     )
 
 
@@ -203,5 +201,5 @@ BENTO = Server(
     answer=lambda found: found[0],
     pinging=Asking("POST", "/ping", ("{}",)),
 )
-OURS = (with_tenure("app"), with_tenure("host"), with_tenure("host", 2))
+OURS = (with_tenure("app"), with_tenure("app", frozen=True), with_tenure("host"), with_tenure("host", 2))
 ALL = (DIRECT, POOLED, LITSERVE, BENTO, *OURS)
