@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import blockbuster_ctx
+from coverage import Coverage
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -37,3 +38,11 @@ def no_blocking_calls() -> Iterator[None]:
 def anyio_backend() -> str:
     """Run async tests in asyncio, the one that servers use."""
     return "asyncio"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """Save what was covered before this process exits: once Ray is loaded, that may be all of a sudden."""
+    measuring = Coverage.current()
+    if measuring is not None:
+        measuring.save()
