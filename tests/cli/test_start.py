@@ -42,9 +42,10 @@ async def quick() -> AsyncIterator[str]:
     yield "quick"
     note("quick closed")
 
-@scoped("app")
+@scoped("app", start_timeout=600)
 async def users(pool: Annotated[str, Depends(pool)], quick: Annotated[str, Depends(quick)]) -> AsyncIterator[str]:
     await asyncio.sleep(0.1)
+    BEFORE
     print("begins")
     FAILURE
     yield "users"
@@ -58,12 +59,17 @@ async def last(users: Annotated[str, Depends(users)]) -> AsyncIterator[str]:
 
 app = FastAPI(title="shop", lifespan=lifespan(also=[last]))
 """
+ANOTHER_THREAD = """
+    import signal, threading
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+"""
 ROW = re.compile(r"^([* ]) (\w+) +app +(?:([\d.]+) s)? *([▏▎▍▌▋▊▉█ ]*?) *(|failed|cut off|not begun)$", re.MULTILINE)
 
 
-def program(folder: Path, failure: str = "pass", late: str = "pass") -> None:
-    """Write the program, with what `users` does in its start and `last` in its close."""
-    write(folder, PROGRAM.replace("FAILURE", failure).replace("LATE", late))
+def program(folder: Path, failure: str = "pass", late: str = "pass", before: str = "pass") -> None:
+    """Write the program, with what `users` does in its start, before a word and after it, and `last` in its close."""
+    write(folder, PROGRAM.replace("BEFORE", before).replace("FAILURE", failure).replace("LATE", late))
 
 
 def rows(out: str) -> dict[str, tuple[str, str]]:
@@ -143,18 +149,33 @@ def test_the_timeout_is_of_the_start_alone(tmp_path: Path, tenure_here: Command)
     assert (done.code, closed(done.err)[:2]) == (0, ["last", "users"])
 
 
-def test_ctrl_c_closes_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     """A start that is interrupted is closed in order, shown up to there, and the code is that of an interrupt."""
     program(tmp_path, failure="await asyncio.sleep(600)")
+    assert_closes_in_order(tmp_path, number)
+
+
+def test_an_interrupt_that_another_thread_gets(tmp_path: Path) -> None:
+    """An interrupt counts at once where nothing wakes the event loop, as another of the process's threads got it."""
+    program(tmp_path, before=ANOTHER_THREAD, failure="await asyncio.sleep(600)")
+    assert_closes_in_order(tmp_path, signal.SIGINT)
+
+
+def assert_closes_in_order(folder: Path, number: signal.Signals) -> None:
+    """Send a signal to a start that hangs."""
     command = [TENURE, "start"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=PIPE, stderr=PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=folder, env=environment(), stdout=PIPE, stderr=PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "begins\n"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate()
+        process.send_signal(number)
+        try:
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert err.endswith("error: it was interrupted, and what had started was closed\n")
     assert rows(out)["users"] == ("*", "cut off")
     assert (process.returncode, sorted(closed(err))) == (130, ["pool", "quick"])
-    assert err.endswith("error: it was interrupted, and what had started was closed\n")
 
 
 def test_a_close_that_fails(tmp_path: Path, tenure_here: Command) -> None:

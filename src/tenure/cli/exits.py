@@ -17,4 +17,4 @@ class Exit(IntEnum):
     TIMEOUT = 3
     """It took longer than `--timeout`."""
     INTERRUPTED = 130
-    """Ctrl-C, as shells have it."""
+    """Ctrl-C, as shells have it; or SIGTERM."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -143,6 +144,8 @@ def _run(app: FastAPI, timeout: float | None) -> Run:
 
 
 async def _start_and_close(app: FastAPI, run: Run, limit: float | None) -> None:
+    # By this the loop is also woken by each signal: else asyncio may see Ctrl-C only once something else wakes it.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
     began = perf_counter()
     deadline = asyncio.timeout(limit)
     try:
