@@ -16,7 +16,7 @@ def gone(process: int) -> bool:
     """Tell whether a process has ended."""
     try:
         return b") Z" in Path(f"/proc/{process}/stat").read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter between open and read
         return True
 
 
