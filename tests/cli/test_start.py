@@ -156,16 +156,29 @@ def test_a_start_that_is_interrupted(tmp_path: Path, number: signal.Signals) -> 
     assert_closes_in_order(tmp_path, number)
 
 
+def test_what_a_shell_runs_in_the_background(tmp_path: Path) -> None:
+    """Where Ctrl-C is not heard, as a shell has it for what it runs in the background, SIGTERM is."""
+    program(tmp_path, failure="await asyncio.sleep(600)")
+    assert_closes_in_order(tmp_path, signal.SIGTERM, sigint=signal.SIG_IGN)
+
+
 def test_an_interrupt_that_another_thread_gets(tmp_path: Path) -> None:
     """An interrupt counts at once where nothing wakes the event loop, as another of the process's threads got it."""
     program(tmp_path, before=ANOTHER_THREAD, failure="await asyncio.sleep(600)")
     assert_closes_in_order(tmp_path, signal.SIGINT)
 
 
-def assert_closes_in_order(folder: Path, number: signal.Signals) -> None:
-    """Send a signal to a start that hangs."""
-    command = [TENURE, "start"]
-    with subprocess.Popen(command, cwd=folder, env=environment(), stdout=PIPE, stderr=PIPE, text=True) as process:
+def assert_closes_in_order(folder: Path, number: signal.Signals, sigint: signal.Handlers = signal.SIG_DFL) -> None:
+    """Send a signal to a start that hangs, which was itself started with SIGINT heard or ignored."""
+    with subprocess.Popen(
+        [TENURE, "start"],
+        cwd=folder,
+        env=environment(),
+        stdout=PIPE,
+        stderr=PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, sigint),  # noqa: PLW1509 (one thread)
+    ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "begins\n"
         process.send_signal(number)

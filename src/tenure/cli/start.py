@@ -133,7 +133,7 @@ def _run(app: FastAPI, timeout: float | None) -> Run:
         try:
             with watched_by(run.watch), redirect_stdout(sys.stderr):
                 asyncio.run(_start_and_close(app, run, timeout))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             run.exit, run.error = Exit.INTERRUPTED, "error: it was interrupted, and what had started was closed"
         except TenureError as error:
             run.exit, run.error = run.exit or Exit.FINDINGS, str(error).strip()
@@ -144,8 +144,10 @@ def _run(app: FastAPI, timeout: float | None) -> Run:
 
 
 async def _start_and_close(app: FastAPI, run: Run, limit: float | None) -> None:
-    # By this the loop is also woken by each signal: else asyncio may see Ctrl-C only once something else wakes it.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+    here = asyncio.current_task()
+    if here is not None:
+        # By this the loop is also woken by each signal: else asyncio may see Ctrl-C only once something else wakes it.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, here.cancel)
     began = perf_counter()
     deadline = asyncio.timeout(limit)
     try:
