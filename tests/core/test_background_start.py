@@ -150,7 +150,7 @@ class TestWhileItStarts:
         async def late() -> None:
             await second.wait()
 
-        app = FastAPI(lifespan=lifespan(start="background", wait=1.5))
+        app = FastAPI(lifespan=lifespan(start="background", wait=0.5))
 
         @app.get("/", dependencies=[Depends(early), Depends(late)])
         async def index() -> None:
@@ -160,10 +160,10 @@ class TestWhileItStarts:
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
         ):
-            loop.call_later(1.4, first.set)
+            loop.call_later(0.4, first.set)
             began = loop.time()
             assert (await client.get("/")).status_code == 503
-            assert loop.time() - began < 2.8
+            assert loop.time() - began < 0.9
 
     async def test_probes_are_answered_at_once(self) -> None:
         """`/livez` says that it lives, `/readyz` that it is not ready; once all has started, that it is."""

@@ -678,7 +678,7 @@ async def test_a_pool_that_knows_of_the_silence_asks_nobody(
             proxy.fall_silent()
             told = await check_of(client, "pool", lambda check: "silent" in check.get("output", ""))
             assert told["status"] == "fail"
-            assert told["observedValue"] < 750
+            assert told["observedValue"] < 250
             assert (await held).status_code == 503
             proxy.speak()
 
