@@ -106,15 +106,15 @@ def panel(  # noqa: PLR0913 (what it is called, what it shows, and where)
         f'<text class="work" x="{left:g}" y="{TOP + 14}">{escape(title)}</text>',
         f'<text class="small" x="{left:g}" y="{TOP + 31}">{escape(told)}</text>',
     ]
-    x = scale(line) if line is not None else 0.0
-    if x:
+    x = scale(line) if line is not None else None
+    if x is not None:
         parts.append(f'<line class="one" x1="{x:.1f}" x2="{x:.1f}" y1="{first}" y2="{first + ROW * len(rows):g}"/>')
     for number, row in enumerate(rows):
         mine, name = row.server.startswith(TENURE), escape(row.server.replace("`", ""))
         measured, top = value(row), first + ROW * number
         end = max(scale(max(measured, scale.low)), scale.left + 1.5)
         baseline, ours = top + ROW / 2 + 4.5, " ours" if mine else ""
-        at = x + 6 if end < x < end + VALUE else end + 7  # beside the line, not across it
+        at = x + 6 if x is not None and end < x < end + VALUE else end + 7  # beside the line, not across it
         number_told = f"{measured:,.0f}" if measured >= 10 else f"{measured:.1f}"  # noqa: PLR2004 (two digits)
         parts.append(
             f'<text class="end{ours}" x="{scale.left - 10:g}" y="{baseline:g}">{name}</text>'

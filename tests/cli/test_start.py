@@ -177,7 +177,7 @@ def assert_closes_in_order(folder: Path, number: signal.Signals, sigint: signal.
         stdout=PIPE,
         stderr=PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, sigint),  # noqa: PLW1509 (one thread)
+        preexec_fn=lambda: signal.signal(signal.SIGINT, sigint),  # noqa: PLW1509 (a call of the kernel's alone)
     ) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "begins\n"

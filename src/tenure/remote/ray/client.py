@@ -149,11 +149,13 @@ class Client(Calling[_Connection]):
             told: dict[str, Any] = _result(await self._started(actor))
         except OwnerDied:
             return None
-        except (RayActorError, asyncio.CancelledError) as error:
-            if is_new:  # it waits for a place, or ends again and again
+        except asyncio.CancelledError:
+            if is_new:  # it waits for a place
                 await _kill(actor)
-            if isinstance(error, asyncio.CancelledError):
-                raise
+            raise
+        except RayActorError as error:
+            if is_new:  # it ends again and again
+                await _kill(actor)
             msg = f"the process of `{self.name}` ended while it started: {' '.join(str(error).split())}"
             raise OwnerDied(msg) from error
         except Exception:
