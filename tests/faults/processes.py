@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from tests import waiting
 from tests.faults.serving import PATIENCE
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+until = partial(waiting.until, seconds=PATIENCE)
+"""The same, with the patience that a start anew takes."""
 
 
 def gone(process: int) -> bool:
@@ -23,10 +23,3 @@ def gone(process: int) -> bool:
 def parent(process: int) -> int:
     """Give the parent of a process."""
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.01)

@@ -15,7 +15,7 @@ from tenure import override, running
 from tenure.errors import ModelRefused, StartFailed
 from tenure.models import Model, ModelBusy, ModelLate
 from tests.models.served import Answer, app, here, lines, multiplier, note, vectors
-from tests.models.test_batches import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

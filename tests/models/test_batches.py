@@ -17,6 +17,7 @@ from hypothesis import strategies as some
 from tenure import lifespan, running
 from tenure.errors import DeclarationError, OtherLoop
 from tenure.models import Model, ModelBusy, ModelClosed, ModelFailed, ModelLate, model
+from tests.waiting import until
 
 PATIENCE = 20
 CALLS = 1500
@@ -47,13 +48,6 @@ class Held:
     async def until_held(self) -> None:
         """Wait until a batch is held up."""
         await until(self.entered.is_set)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager

@@ -16,8 +16,8 @@ from tenure.host import EmbeddedValkey
 from tenure.models import ModelLoadFailed
 from tenure.ops import Degraded
 from tests.models.served import agreed
-from tests.models.test_batches import until
 from tests.roster.service import reachable_folder
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -32,7 +32,8 @@ from tenure.models import (
 )
 from tenure.ops import Degraded
 from tests.models.conftest import Pinned
-from tests.models.test_batches import Held, served, until
+from tests.models.test_batches import Held, served
+from tests.waiting import until
 
 WEIGHTS = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 

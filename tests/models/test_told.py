@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from tenure import lifespan, running
 from tenure.models import Model, ModelBusy, ModelLate, model
 from tests.models.served import Answer, here, multiplier
-from tests.models.test_batches import until
 from tests.telemetry.keeping import Kept
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,7 @@ from tenure.pools import httpx, sqlalchemy, valkey
 from tenure.pools.asyncpg import Pool, PoolResource, pool
 from tenure.pools.valkey import ValkeyPool
 from tests.ops.asking import answer_of, app_of, check_of, client_of, served
-from tests.pools.apps import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,7 +10,7 @@ import httpx
 from tenure import running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from fastapi import FastAPI
 
@@ -31,10 +30,3 @@ async def served(app: FastAPI, pool: Resource[T]) -> AsyncIterator[tuple[httpx.A
         httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
     ):
         yield client, await scope.get(pool)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for a condition that has no event."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)

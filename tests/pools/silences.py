@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from tenure.pools.errors import Unreachable
-from tests.pools.apps import SIZE, until
+from tests.pools.apps import SIZE
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -15,7 +15,8 @@ from tenure import lifespan, override, running, scoped
 from tenure.errors import AlreadyClosed, DeclarationError, StartFailed
 from tenure.pools.asyncpg import Connection, Pool, PoolResource, PoolSettings, pool
 from tenure.pools.errors import ConcurrentUse
-from tests.pools.apps import SIZE, served, until
+from tests.pools.apps import SIZE, served
+from tests.waiting import until
 
 TABLE = """
 DROP TABLE IF EXISTS written;

@@ -14,9 +14,10 @@ from fastapi import Depends, FastAPI
 from tenure import lifespan, running
 from tenure.pools.asyncpg import Connection, Pool, pool
 from tenure.pools.errors import PoolExhausted, Unreachable
-from tests.pools.apps import SIZE, served, until
+from tests.pools.apps import SIZE, served
 from tests.pools.proxy import Proxy
 from tests.pools.silences import outlive_silence
+from tests.waiting import until
 
 BACKEND = "SELECT pg_backend_pid()"
 GIVEN_UP = 1000

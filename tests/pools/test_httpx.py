@@ -20,8 +20,9 @@ from tenure import lifespan, override, running, scoped
 from tenure.errors import AlreadyClosed, DeclarationError, MissingExtra, StartFailed
 from tenure.pools.errors import PoolExhausted, Unavailable, Unreachable
 from tenure.pools.httpx import ClientSettings, client
-from tests.pools.apps import served, until
+from tests.pools.apps import served
 from tests.pools.upstream import Upstream
+from tests.waiting import until
 
 GIVEN_UP = 1000
 """Seconds that none of these tests waits: what is bounded by less is not bounded by this."""

@@ -18,8 +18,9 @@ from tenure import lifespan, override, running
 from tenure.errors import AlreadyClosed, DeclarationError, StartFailed
 from tenure.pools.errors import BudgetExceeded, ConcurrentUse
 from tenure.pools.sqlalchemy import AsyncEnginePool, EngineResource, PoolSettings, engine
-from tests.pools.apps import SIZE, served, until
+from tests.pools.apps import SIZE, served
 from tests.pools.tables import TABLE, Seat, asked
+from tests.waiting import until
 
 Sessions = async_sessionmaker[AsyncSession]
 ONE = text("SELECT 1")

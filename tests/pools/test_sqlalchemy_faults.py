@@ -16,11 +16,12 @@ from tenure import lifespan, running
 from tenure.errors import AlreadyClosed, OtherLoop, StartFailed
 from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
 from tenure.pools.sqlalchemy import AsyncEnginePool, engine
-from tests.pools.apps import SIZE, served, until
+from tests.pools.apps import SIZE, served
 from tests.pools.proxy import Proxy
 from tests.pools.silences import answered, outlive_silence
 from tests.pools.storms import storm
 from tests.pools.tables import BACKEND, backends, kill
+from tests.waiting import until
 
 Sessions = async_sessionmaker[AsyncSession]
 ONE = text("SELECT 1")

@@ -19,8 +19,9 @@ from tenure import lifespan, running
 from tenure.errors import AlreadyClosed
 from tenure.pools.errors import BlockingCall
 from tenure.pools.sqlalchemy import SyncEnginePool, SyncEngineResource, sync_engine
-from tests.pools.apps import SIZE, served, until
+from tests.pools.apps import SIZE, served
 from tests.pools.tables import TABLE, Seat, asked
+from tests.waiting import until
 
 ONE = text("SELECT 1")
 SLOW = text("SELECT 1 FROM pg_sleep(0.02)")

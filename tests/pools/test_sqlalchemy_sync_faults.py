@@ -17,11 +17,12 @@ from tenure import lifespan, running
 from tenure.errors import AlreadyClosed, StartFailed
 from tenure.pools.errors import NestedBorrow, PoolExhausted, Unreachable
 from tenure.pools.sqlalchemy import SyncEnginePool, sync_engine
-from tests.pools.apps import SIZE, served, until
+from tests.pools.apps import SIZE, served
 from tests.pools.proxy import Proxy
 from tests.pools.silences import outlive_silence
 from tests.pools.storms import storm
 from tests.pools.tables import BACKEND, asked, backends, kill
+from tests.waiting import until
 
 ONE = text("SELECT 1")
 GIVEN_UP = 1000

@@ -25,9 +25,10 @@ from tenure.errors import AlreadyClosed, DeclarationError, MissingExtra, StartFa
 from tenure.host.valkey import EmbeddedValkey, find_server
 from tenure.pools.errors import PoolExhausted, Unreachable
 from tenure.pools.valkey import PoolSettings, client
-from tests.pools.apps import SIZE, served, until
+from tests.pools.apps import SIZE, served
 from tests.pools.proxy import Proxy
 from tests.pools.silences import outlive_silence
+from tests.waiting import until
 
 GIVEN_UP = 1000
 """Seconds that none of these tests waits: what is bounded by less is not bounded by this."""

@@ -11,20 +11,12 @@ import pytest
 
 from tenure.remote import CallTimeout, OwnerDied
 from tests.remote.things import Thing
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tenure.remote import Remote
-
-DEADLINE = 30
-
-
-async def until(path: Path) -> None:
-    """Wait until a file is there."""
-    async with asyncio.timeout(DEADLINE):
-        while not path.exists():  # noqa: ASYNC240 (a look takes no time)
-            await asyncio.sleep(0.005)
 
 
 async def a_stream_that_says_nothing_more_is_given_up(handle: Remote[Thing], place: Path) -> None:
@@ -34,7 +26,7 @@ async def a_stream_that_says_nothing_more_is_given_up(handle: Remote[Thing], pla
         async for number in handle.within(0.5)(Thing.stuck):
             seen.append(number)  # noqa: PERF401 (what came before counts)
     assert seen == [1]
-    await until(place / "stuck ended")
+    await until((place / "stuck ended").exists)
 
 
 async def calls_under_way_hear_of_a_death(handle: Remote[Thing], place: Path) -> None:
@@ -43,7 +35,7 @@ async def calls_under_way_hear_of_a_death(handle: Remote[Thing], place: Path) ->
     waiting = asyncio.create_task(handle(Thing.wait, "one"))
     again = asyncio.create_task(handle(Thing.patiently, "go"))
     for name in ("one began", "go began"):
-        await until(place / name)
+        await until((place / name).exists)
     (place / "opened").unlink(missing_ok=True)
 
     os.kill(owner, signal.SIGKILL)

@@ -21,8 +21,8 @@ from tenure.errors import AlreadyClosed, DeclarationError, NotSerialisable, Othe
 from tenure.remote import CallTimeout, OwnerBusy, RemoteFailure, local, wire
 from tenure.remote.values import read, written
 from tests.remote import promises, things
-from tests.remote.promises import until
 from tests.remote.things import Booking, Point, Thing, Unpaid, app, thing
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,7 +143,7 @@ async def test_a_stream_that_is_left_ends_where_it_runs(handle: Remote[Thing], p
         if word == "word 3":
             break
     await stream.aclose()  # type: ignore[attr-defined] # it is a generator
-    await until(place / "words ended")
+    await until((place / "words ended").exists)
     assert int((place / "words").read_text()) < 100
 
 
@@ -195,9 +195,9 @@ async def test_a_call_that_has_not_begun_is_called_off(handle: Remote[Thing], pl
 async def test_an_async_call_whose_caller_leaves_is_cancelled(handle: Remote[Thing], place: Path) -> None:
     """The method is cancelled where it waits."""
     call = asyncio.create_task(handle(Thing.wait, "x"))
-    await until(place / "x began")
+    await until((place / "x began").exists)
     call.cancel()
-    await until(place / "x cancelled")
+    await until((place / "x cancelled").exists)
 
 
 async def test_a_call_has_a_deadline(handle: Remote[Thing], place: Path) -> None:
@@ -205,7 +205,7 @@ async def test_a_call_has_a_deadline(handle: Remote[Thing], place: Path) -> None
     with pytest.raises(CallTimeout) as raised:
         await handle.within(0.3)(Thing.wait, "x")
     assert raised.value.status_code == 504
-    await until(place / "x cancelled")
+    await until((place / "x cancelled").exists)
 
 
 async def test_a_call_that_cannot_be_sent_has_its_deadline(handle: Remote[Thing]) -> None:

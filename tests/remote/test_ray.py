@@ -18,9 +18,9 @@ from tenure.remote import CallTimeout, NoCluster, OwnerBusy, OwnerDied, RemoteFa
 from tenure.remote import ray as over_ray
 from tests.remote import promises, ray_cluster
 from tests.remote.far import DEPLOYMENT, app, far
-from tests.remote.promises import until
 from tests.remote.test_calls import lines
 from tests.remote.things import Booking, Point, Thing, Unpaid, thing
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -112,7 +112,7 @@ async def test_a_stream_that_is_left_ends_where_it_runs(handle: Remote[Thing], p
             break
     await stream.aclose()  # type: ignore[attr-defined] # it is a generator
     async with asyncio.timeout(8):  # before it would end for want of a sign of life
-        await until(place / "words ended")
+        await until((place / "words ended").exists)
     assert int((place / "words").read_text()) < 100
 
 
@@ -125,17 +125,17 @@ async def test_a_call_has_a_deadline(handle: Remote[Thing], place: Path) -> None
     """A call that is not answered in time raises, and is cancelled where it waits."""
     with pytest.raises(CallTimeout):
         await handle.within(0.5)(Thing.wait, "late")
-    await until(place / "late cancelled")
+    await until((place / "late cancelled").exists)
 
 
 async def test_an_async_call_whose_caller_leaves_is_cancelled(handle: Remote[Thing], place: Path) -> None:
     """The method is cancelled where it waits."""
     call = asyncio.create_task(handle(Thing.wait, "left"))
-    await until(place / "left began")
+    await until((place / "left began").exists)
     call.cancel()
     with suppress(asyncio.CancelledError):
         await call
-    await until(place / "left cancelled")
+    await until((place / "left cancelled").exists)
 
 
 async def admitted(handle: Remote[Thing], name: str) -> None:
@@ -153,12 +153,12 @@ async def test_a_call_under_way_at_the_end_of_its_app_ends_too(place: Path) -> N
         handle = await scope.get(far)
         process = await handle(Thing.process)
         left = asyncio.create_task(handle(Thing.wait, "left"))
-        await until(place / "left began")
+        await until((place / "left began").exists)
     with pytest.raises(OwnerDied):
         await left
     with pytest.raises(AlreadyClosed):
         await handle(Thing.process)
-    await until(place / "left cancelled")
+    await until((place / "left cancelled").exists)
     async with running(app) as scope:
         assert await (await scope.get(far))(Thing.process) == process
 
@@ -177,7 +177,7 @@ async def test_threads_and_waiting_are_bounded(handle: Remote[Thing], place: Pat
     assert [type(error) for error in refused] == [OwnerBusy] * 20
     others = [asyncio.create_task(admitted(handle, f"other {number}")) for number in range(38)]
     for number in range(38):  # Ray brings each cancellation by a way of its own, so that calls may overtake it
-        await until(place / f"other {number} began")
+        await until((place / f"other {number} began").exists)
     (place / "go").touch()
     await asyncio.wait([other for other in others if other.cancel()])
     await handle.within(60)(Thing.count)  # its turn comes after theirs
@@ -190,7 +190,7 @@ async def test_an_object_is_ended_by_word(place: Path) -> None:
         handle = await scope.get(far)
         first = await handle(Thing.process)
         held = asyncio.create_task(handle(Thing.hold, "answered"))
-        await until(place / "began")
+        await until((place / "began").exists)
         ending = asyncio.create_task(over_ray.end(far, deployment=DEPLOYMENT))
         with pytest.raises(OwnerDied, match="has not run"):  # noqa: PT012 (it comes once the word has)
             async with asyncio.timeout(DEADLINE):

@@ -20,9 +20,9 @@ from tenure.host.valkey import EmbeddedValkey
 from tenure.pools import asyncpg, sqlalchemy, valkey
 from tenure.pools import httpx as clients
 from tenure.pools.errors import PoolExhausted, Unreachable
-from tests.pools.apps import until
 from tests.roster.service import reachable_folder
 from tests.telemetry.keeping import Kept
+from tests.waiting import until
 
 POOL, STATE = "db.client.connection.pool.name", "db.client.connection.state"
 SIZE = 2
