@@ -68,7 +68,6 @@ def serving(
     ours = {"XDG_RUNTIME_DIR": str(folder), "TENURE_DEPLOYMENT": deployment, "FASTAPI_ENV": "development"}
     with (folder.parent / f"{port}.log").open("wb") as log:
         server = subprocess.Popen(
-            # A worker that a test stops is not to be replaced for that.
             [PROGRAM, program, f"--port={port}", f"--workers={workers}", *_PATIENT],
             cwd=PROJECT,
             env={**inherited, **ours, **settings},
@@ -85,7 +84,9 @@ def serving(
             server.kill()
 
 
-_PATIENT = ("--timeout-worker-healthcheck=120",)
+# A worker that a test stops is not to be replaced for that; but one that is killed while its server waits for its
+# answer is replaced only after this time, in which the server does nothing else.
+_PATIENT = (f"--timeout-worker-healthcheck={DEADLINE - 20}",)
 
 
 def told_by(url: str) -> Told:

@@ -25,7 +25,9 @@ PROJECT = Path(__file__).parents[3]
 DEADLINE = 40
 """Seconds that a start, an end or a change may take on a busy machine."""
 
-WORKERS = "--workers {} --timeout-worker-healthcheck 60"  # a worker that a test stops is to stay
+# A worker that a test stops is to stay; but a server whose worker is killed before it has answered does nothing else
+# for that long.
+WORKERS = f"--workers {{}} --timeout-worker-healthcheck {DEADLINE - 10}"
 
 
 class Server:
