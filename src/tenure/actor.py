@@ -15,7 +15,7 @@ from tenure import __version__
 from tenure.errors import TenureError
 from tenure.lifespan import running
 from tenure.remote.calling import died
-from tenure.remote.errors import OwnerDied, RemoteError
+from tenure.remote.errors import NotBegun, RemoteError
 from tenure.remote.failures import told
 from tenure.remote.hosted import found, program_of
 from tenure.remote.server import Server
@@ -97,7 +97,7 @@ class Actor:
     async def _made(self) -> Server:
         if self._told.is_set():
             msg = f"the process of `{self._order['resource']}` ends: the call has not run"
-            raise OwnerDied(msg)
+            raise NotBegun(msg)
         making = self._making
         if making is None or (making.done() and making.exception() is not None):  # to fail once is not to fail for ever
             making = self._making = asyncio.get_running_loop().create_future()

@@ -25,6 +25,10 @@ while True:
 """
 
 
+TALK = """    connection.close()
+    print("x" * 1_000_000, "said by", os.getpid(), flush=True)"""
+
+
 class Answering(Service):
     """Tells its process number to whoever connects."""
 
@@ -49,6 +53,14 @@ class Answering(Service):
             connection.settimeout(2)
             connection.connect(self.address())
             return int(connection.recv(64) or 0)
+
+
+class Talkative(Answering):
+    """Says much whenever it is asked."""
+
+    def argv(self) -> Sequence[str]:
+        """Return the command."""
+        return [sys.executable, "-c", ANSWER.replace("    connection.close()", TALK), self.address()]
 
 
 class Deaf(Answering):

@@ -13,9 +13,10 @@ import anyio
 import pytest
 
 from processes import Worker, alive, gone, parent, until
-from services import Answering, Broken, Deaf, Endless, Slow, Unprepared
+from services import Answering, Broken, Deaf, Endless, Slow, Talkative, Unprepared
 from tenure.errors import HostServiceError
 from tenure.host import Service
+from tenure.host.logs import LARGEST
 
 
 def test_eight_starters_at_once_get_one_service(folder: Path, workers: list[Worker]) -> None:
@@ -93,6 +94,17 @@ def test_a_service_whose_folder_is_removed_ends(folder: Path) -> None:
         pid = service.pid()
         shutil.rmtree(folder)
         until(lambda: not alive(pid))
+
+
+def test_a_log_does_not_grow_without_end(folder: Path) -> None:
+    """However much a service says: what is kept is what it says now, and the end of what it said before."""
+    with Talkative(folder) as service:
+        log, before = folder / "service.log", folder / "service.log.1"
+        for _ in range(20):
+            pid = service.pid()
+        until(lambda: log.stat().st_size <= LARGEST)
+        assert before.stat().st_size <= LARGEST
+        assert before.read_text().endswith(f"said by {pid}\n")
 
 
 def test_a_service_that_cannot_run_is_said_at_once(folder: Path) -> None:

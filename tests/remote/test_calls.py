@@ -272,6 +272,11 @@ async def test_an_override_is_an_object_of_this_process(place: Path) -> None:
     assert not (place / "opened").exists()
 
 
+async def test_a_double_may_be_given_a_deadline() -> None:
+    """As the handle that it stands for, it is called by the class whose methods it has."""
+    assert await local(Double()).within(1)(Thing.greet, "ada") == "bye ada"  # type: ignore[arg-type] # a double
+
+
 async def test_an_override_that_would_not_reach_the_object_is_refused(place: Path) -> None:
     """What the object takes is made in its process, where a test's overrides are not known."""
     del place

@@ -69,6 +69,9 @@ class Thing:
     """What is called."""
 
     def __init__(self, opened: Annotated[list[str], Depends(opened)], made: Annotated[Counter, Depends(made)]) -> None:
+        here("starting").touch()
+        while here("not yet").exists():
+            time.sleep(0.005)
         self.opened = opened
         self.number = made.add()
         self.calls = 0

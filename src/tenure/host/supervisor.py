@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 from tenure.errors import HostServiceError
 from tenure.host import locks
 from tenure.host.accounts import Account, myself
+from tenure.host.logs import LOG, begun
 from tenure.host.reports import understand
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="Service")
 
 SYSTEMS = frozenset({"linux", "darwin"})
-LOG = "service.log"
 LOG_LINES = 8
 
 
@@ -229,10 +229,7 @@ class Service(ABC):
             "options": dict(self.options()),
             "report": speaker,
         }
-        log = self.home / LOG
-        if log.exists():
-            log.replace(log.with_suffix(".log.1"))
-        with log.open("ab") as output:
+        with begun(self.home).open("ab") as output:
             keeper = subprocess.Popen(  # noqa: S603 (this interpreter, and what this class made)
                 [sys.executable, "-P", "-m", "tenure.host.keeper", json.dumps(order)],
                 cwd="/",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 from tenure.errors import AlreadyClosed
 from tenure.origin import FROM_A_THREAD, Origin
-from tenure.remote.errors import CallTimeout, OwnerDied
+from tenure.remote.errors import CallTimeout, NotBegun, OwnerDied
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,7 +24,7 @@ class Connection(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether the object is there, as far as is known."""
+        """Whether the object is there and takes calls, as far as is known."""
         ...
 
     async def call(self, order: list[Any], until: float) -> Any:  # noqa: ANN401 (any value)
@@ -32,6 +33,7 @@ class Connection(Protocol):
 
         Raises:
             Overdue: There was no answer at that time of the event loop.
+            NotBegun: It has not run, and this is not open any more.
         """
         ...
 
@@ -41,6 +43,7 @@ class Connection(Protocol):
 
         Raises:
             Overdue: An item was not there so many seconds after it was asked for.
+            NotBegun: It has not run, and this is not open any more.
         """
         ...
 
@@ -64,13 +67,15 @@ class Calling(ABC, Generic[C]):
         self._origin = Origin()
         self._loop = self._origin.loop
         self._connection: C | None = None
+        self._ending: WeakSet[C] = WeakSet()
         self._is_closed = False
 
     def close(self) -> None:
         """Hang up, and refuse what comes after."""
         self._is_closed = True
-        if self._connection is not None:
-            self._connection.close()
+        for connection in (*self._ending, self._connection):
+            if connection is not None:
+                connection.close()
 
     @abstractmethod
     async def connected(self) -> C:
@@ -91,6 +96,8 @@ class Calling(ABC, Generic[C]):
             connection = await self._connected_within(seconds, until)
             try:
                 return await connection.call(order, until)
+            except NotBegun:
+                self._ending.add(connection)  # which answers what it has begun
             except OwnerDied:
                 if not again:
                     raise
@@ -100,16 +107,23 @@ class Calling(ABC, Generic[C]):
 
     async def stream(self, order: list[Any], *, seconds: float) -> AsyncGenerator[Any]:
         """Call a generator, and give its items; each is waited for so many seconds at most."""
-        self._refuse_elsewhere()
-        connection = await self._connected_within(seconds, self._loop.time() + seconds)
-        stream = connection.stream(order, seconds)
-        try:
-            async for item in stream:
-                yield item
-        except Overdue:
-            raise self._late(seconds) from None
-        finally:
-            await stream.aclose()
+        until = self._loop.time() + seconds
+        is_begun = False
+        while not is_begun:
+            self._refuse_elsewhere()
+            connection = await self._connected_within(seconds, until)
+            stream = connection.stream(order, seconds)
+            is_begun = True
+            try:
+                async for item in stream:
+                    yield item
+            except NotBegun:
+                self._ending.add(connection)
+                is_begun = False
+            except Overdue:
+                raise self._late(seconds) from None
+            finally:
+                await stream.aclose()
 
     async def _connected_within(self, seconds: float, until: float) -> C:
         if self._connection is not None and self._connection.is_open:

@@ -7,11 +7,12 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from tenure.errors import HostServiceError
 from tenure.host.sockets import is_same_user
 from tenure.remote.calling import Calling, Overdue, died
+from tenure.remote.errors import NotBegun, OwnerDied
 from tenure.remote.failures import made_anew
 from tenure.remote.wire import What, Wire
-from tenure.threads import in_own_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -31,6 +32,11 @@ def _expire(answer: asyncio.Future[Any]) -> None:
         answer.set_exception(Overdue())
 
 
+def _looked_at(joining: asyncio.Task[None]) -> None:
+    if not joining.cancelled():
+        joining.exception()  # who waited for it may be gone
+
+
 class _Connection(Wire):
     """One connection to the process of an object."""
 
@@ -38,13 +44,20 @@ class _Connection(Wire):
         super().__init__()
         self._name = name
         self._last = 0
+        self._is_ending = False
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._items: dict[int, asyncio.Queue[tuple[What, Any]]] = {}
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the object is there and takes calls, as far as is known; one that ends answers those it has."""
+        return super().is_open and not self._is_ending
+
     def received(self, what: What, number: int, value: Any) -> None:  # noqa: ANN401 (any value)
         if what is What.READY:
-            self.ready.set_result(None)
+            if not self.ready.done():  # who waits for it may be gone
+                self.ready.set_result(None)
         elif (items := self._items.get(number)) is not None:
             items.put_nowait((what, value))
         elif (answer := self._answers.pop(number, None)) is not None and not answer.done():
@@ -80,6 +93,9 @@ class _Connection(Wire):
                 await self.writable()
         except TimeoutError:
             raise Overdue from None
+        if not super().is_open:
+            msg = f"the process of `{self._name}` ended before it was called"
+            raise NotBegun(msg)
 
     def _next(self) -> int:
         self._last += 1
@@ -91,6 +107,7 @@ class _Connection(Wire):
 
         Raises:
             Overdue: There was no answer at that time of the event loop.
+            NotBegun: It has not run, and this is not open any more.
         """
         await self._keeps_up(until)
         number = self._next()
@@ -100,6 +117,9 @@ class _Connection(Wire):
         try:
             self.send(What.CALL, number, order)
             return await answer
+        except NotBegun:
+            self._is_ending = True
+            raise
         finally:
             timer.cancel()
             if self._answers.pop(number, None) is not None:
@@ -111,6 +131,7 @@ class _Connection(Wire):
 
         Raises:
             Overdue: An item was not there so many seconds after it was asked for.
+            NotBegun: It has not run, and this is not open any more.
         """
         await self._keeps_up(self._loop.time() + seconds)
         number = self._next()
@@ -127,18 +148,22 @@ class _Connection(Wire):
                 is_over = what is not What.ITEM
                 if what is What.ITEM:
                     yield value
-                    self.send(What.MORE, number)
+                    if super().is_open:  # what has come before its end is given first
+                        self.send(What.MORE, number)
                 elif what is What.END:
                     return
                 else:
                     raise made_anew(value) if what is What.ERROR else died(self._name)
+        except NotBegun:
+            self._is_ending = True
+            raise
         finally:
             del self._items[number]
             if not is_over:
                 self._call_off(number)
 
     def _call_off(self, number: int) -> None:
-        if self.is_open:
+        if super().is_open:
             self.send(What.CANCEL, number)
 
 
@@ -155,6 +180,13 @@ class Client(Calling[_Connection]):
         super().__init__(name)
         self._owner = owner
         self._connecting = asyncio.Lock()
+        self._joining: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        """Hang up, and refuse what comes after."""
+        super().close()
+        if self._joining is not None:
+            self._joining.cancel()
 
     async def connected(self) -> _Connection:
         """Give a connection, waiting for the object's process where that starts anew."""
@@ -167,10 +199,27 @@ class Client(Calling[_Connection]):
                     self._connection = await self._connect()
                     break
                 if self._loop.time() - looked > PATIENCE:
-                    await in_own_thread(self._owner.join_again)
+                    await self._join_again()
                     looked = self._loop.time()
                 await asyncio.sleep(POLL)
+                self._refuse_elsewhere()
             return self._connection
+
+    async def _join_again(self) -> None:
+        """Have it started anew where its keeper has gone too, which goes on though this caller may leave."""
+        joining = self._joining
+        if joining is None or joining.done():
+            joining = self._joining = self._loop.create_task(self._owner.join_again())
+            joining.add_done_callback(_looked_at)
+        await asyncio.wait([joining])
+        if joining.cancelled():
+            return
+        error = joining.exception()
+        if isinstance(error, HostServiceError):
+            msg = f"the process of `{self.name}` could not be started anew: {error.message}"
+            raise OwnerDied(msg, path=error.path, hint=error.hint) from error
+        if error is not None:
+            raise error
 
     async def _connect(self) -> _Connection:
         transport, connection = await self._loop.create_unix_connection(
@@ -180,5 +229,9 @@ class Client(Calling[_Connection]):
             transport.abort()
             msg = f"the process that answers for `{self.name}` is another user's"
             raise PermissionError(msg)
-        await connection.ready  # for the system also connects to a process that is just ending
+        try:
+            await connection.ready  # for the system also connects to a process that is just ending
+        except BaseException:
+            transport.abort()
+            raise
         return connection

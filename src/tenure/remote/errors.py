@@ -50,6 +50,10 @@ class OwnerDied(Unanswered):
     code = "owner-died"
 
 
+class NotBegun(OwnerDied):
+    """Raised where a process that ends takes no more calls: this one has not run, and is made of the next process."""
+
+
 class OwnerBusy(Unanswered):
     """Raised when as many calls wait for the object as may; this one has not run."""
 

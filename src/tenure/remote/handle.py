@@ -64,7 +64,7 @@ class Remote(Generic[T]):
         if not seconds > 0:
             msg = f"a call is to be answered within {seconds} seconds"
             raise DeclarationError(msg, hint="give it a time above 0")
-        return Remote(self._caller, self._kind, seconds)
+        return type(self)(self._caller, self._kind, seconds)
 
     @overload
     def __call__(  # type: ignore[overload-overlap] # the first that fits is taken

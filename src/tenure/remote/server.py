@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tenure.errors import TenureError
 from tenure.host.sockets import is_same_user
-from tenure.remote.errors import OwnerBusy, OwnerDied, RemoteError
+from tenure.remote.errors import NotBegun, OwnerBusy, RemoteError
 from tenure.remote.failures import told
 from tenure.remote.hosted import hosted_as
 from tenure.remote.signatures import signature_of
@@ -101,12 +101,12 @@ class Server:
         Note that a call has come.
 
         Raises:
-            OwnerDied: The process ends; it is not counted.
+            NotBegun: The process ends; it is not counted.
             OwnerBusy: As many are under way as may be; likewise.
         """
         if self._is_ending:
             msg = f"the process of {type(self.served).__qualname__} ends: the call has not run"
-            raise OwnerDied(msg)
+            raise NotBegun(msg)
         if self.waiting >= self.hosted.max_waiting:
             msg = f"{self.waiting} calls wait for {type(self.served).__qualname__} already"
             hint = (
@@ -217,8 +217,11 @@ class _Connection(Wire):
     def _answered(self, number: int, value: Any, error: BaseException | None) -> None:  # noqa: ANN401 (any value)
         self._forget(number)
         if error is None:
-            self._answer(What.RESULT, number, value)
-        else:
+            try:
+                self._answer(What.RESULT, number, value)
+            except TenureError as unsendable:
+                error = unsendable
+        if error is not None:
             self._answer(What.ERROR, number, told(error))
 
     async def _await(self, number: int, call: Callable[[], Any]) -> None:
@@ -236,12 +239,8 @@ class _Connection(Wire):
         self._answer(What.END, number)
 
     def _answer(self, what: What, number: int, value: object = None) -> None:
-        if not self.is_open:
-            return
-        try:
+        if self.is_open:
             self.send(what, number, value, copied=True)
-        except TenureError as error:
-            self.send(What.ERROR, number, told(error))
 
     def lost(self) -> None:
         """Cancel what a worker that is gone has asked for, as far as it has not begun in a thread."""

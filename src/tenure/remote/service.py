@@ -94,16 +94,20 @@ class Owner(Service):
                 return False
         return True
 
-    def join_again(self) -> None:
+    async def join_again(self) -> None:
         """
-        Start it anew where its keeper has gone too; blocks.
+        Start it anew where its keeper has gone too; who is cancelled meanwhile holds nothing.
 
         Raises:
             HostServiceError: It does not start.
         """
-        if not locks.is_held(self.home / "keeper"):
+        import anyio.to_thread  # noqa: PLC0415 (a keeper loads none of what that needs)
+
+        keeper = self.home / "keeper"
+        is_kept = await anyio.to_thread.run_sync(locks.is_held, keeper, limiter=anyio.CapacityLimiter(1))
+        if self._hold is None or not is_kept:
             self.release()
-            self.acquire()
+            await self.__aenter__()
 
 
 def leave(path: Path, word: Mapping[str, object]) -> None:

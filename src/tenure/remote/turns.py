@@ -27,7 +27,16 @@ class Turn:
         """Begin it, or tell that it was called off; whoever comes first."""
         return self._lock.acquire(blocking=False)
 
-    call_off = begin
+    def call_off(self) -> bool:
+        """Call it off and let go of its arguments, which may be large; or tell that it has begun, or was called off."""
+        if not self.begin():
+            return False
+        self.call = self.done = _nothing
+        return True
+
+
+def _nothing(*_: object) -> None:
+    """Stand for a call that was called off."""
 
 
 class Turns:
@@ -77,27 +86,33 @@ class Turns:
 
     def _run(self) -> None:
         while (turn := self._waiting.get()) is not None:
-            if not turn.begin():
-                continue
-            value: Any = None
-            failure: BaseException | None = None
-            try:
-                value = turn.call()
-            except StopIteration as error:  # which no future can hold
-                failure = RuntimeError(f"the method raised {error!r}")
-            except BaseException as error:  # noqa: BLE001 (whatever it is belongs to the caller)
-                failure = error
-            with self._telling:
-                is_first = not self._ended
-                self._ended.append((turn, value, failure))
-            if is_first:
+            if turn.begin():
                 try:
-                    self._loop.call_soon_threadsafe(self._tell)
+                    self._take(turn)
                 except RuntimeError:  # the loop has ended, and nobody waits
                     return
+            del turn  # while it waits for the next it is not to keep what this one had, such as a model
+
+    def _take(self, turn: Turn) -> None:
+        value: Any = None
+        failure: BaseException | None = None
+        try:
+            value = turn.call()
+        except StopIteration as error:  # which no future can hold
+            failure = RuntimeError(f"the method raised {error!r}")
+        except BaseException as error:  # noqa: BLE001 (whatever it is belongs to the caller)
+            failure = error
+        with self._telling:
+            is_first = not self._ended
+            self._ended.append((turn, value, failure))
+        if is_first:
+            self._loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:
         with self._telling:
             ended, self._ended = self._ended, []
         for turn, value, error in ended:
-            turn.done(value, error)
+            try:
+                turn.done(value, error)
+            except Exception as failure:  # noqa: BLE001 (the others that ended with it are to be told)
+                self._loop.call_exception_handler({"message": "a call's end could not be told", "exception": failure})

@@ -7,8 +7,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic import BaseModel, RootModel, Secret, SecretBytes, SecretStr
+from pydantic_core import to_jsonable_python
 
 from tenure.errors import MissingExtra, NotSerialisable
 
@@ -37,7 +37,7 @@ def written(value: object) -> tuple[bytes, list[memoryview]]:
     buffers: list[memoryview] = []
     try:
         return _packed(value, buffers), buffers
-    except (TypeError, ValueError, OverflowError, RecursionError, PydanticSerializationError) as error:
+    except Exception as error:  # what a value's own code raises too, such as a property's
         msg = f"a value of the type {type(value).__name__} cannot be sent to another process: {error}"
         hint = "send what JSON can hold, bytes, dataclasses, Pydantic's models or numpy's arrays of numbers"
         raise NotSerialisable(msg, hint=hint) from error
@@ -74,12 +74,16 @@ def _extended(buffers: list[memoryview], value: Any) -> Any:  # noqa: ANN401 (an
 
 
 def _fields(value: Any) -> Any:  # noqa: ANN401 (any value)
+    if isinstance(value, RootModel):
+        return value.root
     if isinstance(value, BaseModel):
         return {name: getattr(value, name) for name in type(value).model_fields} | (value.model_extra or {})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, dict):  # of a class of its own
         return dict(value)
+    if isinstance(value, Secret | SecretBytes | SecretStr):  # JSON would have stars
+        return value.get_secret_value()
     return to_jsonable_python(value)  # dates, UUIDs, paths, enumerations, subclasses of str and int
 
 

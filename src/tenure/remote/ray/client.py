@@ -11,7 +11,7 @@ from uuid import uuid4
 from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectLostError, RayActorError, RayError
 
 from tenure.remote.calling import Calling, Overdue, died
-from tenure.remote.errors import OwnerDied, RemoteError
+from tenure.remote.errors import NotBegun, OwnerDied, RemoteError
 from tenure.remote.failures import made_anew
 from tenure.remote.ray.cluster import ray
 from tenure.remote.wire import What, packed, unframed
@@ -52,10 +52,15 @@ class _Connection:
 
         Raises:
             Overdue: There was no answer at that time of the event loop.
+            NotBegun: It has not run, and this is not open any more.
         """
         # It is told how long it may take, for when this process is gone and does not call it off.
         content = packed(What.CALL, [*order, until - self._loop.time()])
-        return _result(await self._answer(until, self.actor.call, content))
+        try:
+            return _result(await self._answer(until, self.actor.call, content))
+        except NotBegun:
+            self.is_open = False
+            raise
 
     async def stream(self, order: list[Any], seconds: float) -> AsyncGenerator[Any]:
         """
@@ -63,6 +68,7 @@ class _Connection:
 
         Raises:
             Overdue: An item was not there so many seconds after it was asked for.
+            NotBegun: It has not run, and this is not open any more.
         """
         number, is_over, content = uuid4().hex, False, packed(What.CALL, order)
         alive = asyncio.create_task(self._stay(number))
@@ -78,6 +84,9 @@ class _Connection:
                     if what is What.ERROR:
                         raise made_anew(value)
                     yield value
+        except NotBegun:
+            self.is_open = False
+            raise
         finally:
             alive.cancel()
             if not is_over and not self._closed.done():  # past its end there may be no Ray to call
@@ -97,7 +106,7 @@ class _Connection:
             await asyncio.wait([answer, self._closed], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
-            if self.is_open:
+            if not self._closed.done():
                 raise Overdue
         except (RayActorError, ObjectLostError):
             self.is_open = False

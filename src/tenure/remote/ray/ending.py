@@ -25,9 +25,9 @@ async def end(resource: Resource[Any], *, deployment: str) -> bool:
     End the object of a class at cluster scope: once calls under way are answered, and what it has taken is closed.
 
     Calls that are not answered within the class's `timeout` raise `OwnerDied`; what it has taken has `close_timeout`.
-    What is called meanwhile raises that too, and so does the first call of each worker afterwards, as none has heard of
-    the end before. The next one makes a new object, of the program of the worker that calls: so `end` belongs into a
-    deployment after the last worker of the old program has ended.
+    What is called meanwhile waits for the next object. Of a worker that has not called meanwhile, and so has not heard
+    of the end, the first call raises `OwnerDied`. Who calls next makes the new object, of the program of its worker: so
+    `end` belongs into a deployment after the last worker of the old program has ended.
 
     Args:
         resource: The resource, as it is declared.
