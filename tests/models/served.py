@@ -55,6 +55,8 @@ class Multiplier:
         if here("refuses").exists():
             msg = "no memory left"
             raise OSError(msg)
+        while content.decode() in lines("slow"):
+            time.sleep(0.005)
         self._factor = int(content.decode())
 
     def __call__(self, numbers: list[int]) -> Sequence[Answer]:

@@ -143,6 +143,25 @@ async def test_a_swap_that_fails_leaves_the_model(times: Times, pinned: Pinned) 
     assert (times.version, (await times(3)).times) == (version, 6)
 
 
+async def test_a_swap_that_takes_too_long_is_none(
+    times: Times, pinned: Pinned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is loaded only after its time is up is not switched to, then or later; the next swap is as any."""
+    before = times.version
+    note("slow", "8")
+    with monkeypatch.context() as brief:
+        brief.setattr(times, "_swap_timeout", 0.2)  # it is as long as a start may take, which is too long for a test
+        swap = asyncio.create_task(times.swap(pinned("8.txt", "8")))
+        await until(lambda: len(lines("loads")) == 2)
+        await asyncio.sleep(0.3)  # so that its time is up
+        here("slow").unlink()
+        with pytest.raises(ModelLate, match=f"could not be swapped in time: {before} is still called"):
+            await swap
+    assert (times.version, (await times(3)).times) == (before, 6)
+    await times.swap(pinned("9.txt", "9"))
+    assert (await times(3)).times == 27
+
+
 async def test_an_override_starts_nothing(place: Path) -> None:
     """A double needs to be called, and nothing else: no file is read, no process started; `room` lets all in."""
 

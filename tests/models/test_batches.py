@@ -1,12 +1,14 @@
 """A model gathers items of many callers into batches: nobody gets another's result, and nobody hangs."""
 
 import asyncio
+import gc
 import random
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
+from weakref import WeakSet
 
 import pytest
 from fastapi import Depends, FastAPI
@@ -96,6 +98,45 @@ async def test_a_batch_costs_no_more_than_allowed() -> None:
             await square("no number")
         assert await square(2) == 4
     assert held.batches == [[1], [4, 6], [5], [20], [3], [2]]
+
+
+@pytest.mark.parametrize("cost", [None, "3", float("nan"), -1])
+async def test_a_cost_that_is_none_refuses_its_item_alone(cost: object) -> None:
+    """However often: nobody else waits behind it, and the close is as always."""
+    async with served(Held(), max_queue=2, cost=lambda item: cost if item == 0 else 1, max_cost=10) as square:
+        for _ in range(3):
+            with pytest.raises(ModelFailed, match=r"`cost` gave .* for an item"):
+                await square(0)
+        assert await square(3) == 9
+        with pytest.raises(ModelFailed):
+            await square.many([4, 0])
+        assert await square.many([4, 5]) == [16, 25]
+
+
+async def test_what_nobody_waits_for_is_let_go_of() -> None:
+    """While a batch takes long, of 300 items whose callers have left none is kept."""
+
+    class Large:
+        """An item that one can tell whether it is kept."""
+
+    held = Held()
+    async with served(held, max_queue=4) as square:
+        held.hold()
+        first = asyncio.create_task(square(1))
+        await held.until_held()
+        kept = WeakSet[Large]()
+        for _ in range(300):
+            item = Large()
+            kept.add(item)
+            leaving = asyncio.create_task(square(item))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            await asyncio.wait([leaving])
+        del item, leaving
+        gc.collect()
+        assert len(kept) == 0
+        held.go.set()
+        assert await first == 1
 
 
 async def test_results_never_shift_under_random_cancels() -> None:

@@ -112,7 +112,7 @@ async def test_a_swap_that_nobody_can_be_told_of_is_none(
         await server.config_set("maxmemory", 1)
         try:
             with pytest.raises(StateError):
-                await model.swap(pinned("8.txt", "8"))
+                await model.swap(pinned("two.txt", "8"))  # where the one before was, which cannot be loaded again
         finally:
             await server.config_set("maxmemory", 0)
         assert (await model(1)).times == 2

@@ -1,13 +1,15 @@
 """A model is ready once it was read, loaded, warmed up and checked; what fails there stops the start, or the swap."""
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -254,6 +256,31 @@ async def test_a_swap_waits_for_the_batches_of_the_old(pinned: Pinned) -> None:
         assert await held == 9
 
 
+async def test_a_swap_lets_go_of_the_old(pinned: Pinned) -> None:
+    """Once it is over, although nothing is asked of the new one yet."""
+
+    class Times:
+        """A model that is a factor."""
+
+        def __init__(self, content: bytes) -> None:
+            self.factor = int(content)
+            loaded.append(ref(self))
+
+        def __call__(self, numbers: list[int]) -> list[int]:
+            """Multiply."""
+            return [number * self.factor for number in numbers]
+
+    loaded = list[ref[Times]]()
+    resource = model(load=Times, file=pinned("two.txt", "2"), workers=2)
+    async with running(also=[resource]) as scope:
+        times = await scope.get(resource)
+        assert await times.many(range(4)) == [0, 2, 4, 6]
+        await times.swap(pinned("three.txt", "3"))
+        gc.collect()
+        assert [each() is None for each in loaded] == [True, False]
+        assert await times(1) == 3
+
+
 async def test_a_swap_that_fails_leaves_the_old(pinned: Pinned) -> None:
     """A file that is refused, that does not load, or fails at the warm-up: the version stays, and calls go on."""
     resource = model(load=times, file=pinned("2.txt", "2"), warmup=[1])
@@ -363,6 +390,17 @@ def blas_threads() -> set[int]:
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Let BLAS have two threads, and say so such that other threads may say otherwise."""
+    limits = threadpool_limits(2)
+    OpenBLASController.clear_controlling_thread()
+    yield
+    limits.restore_original_limits()
+    OpenBLASController.clear_controlling_thread()
+
+
+@pytest.mark.usefixtures("two_threads")
 async def test_native_threads_are_bounded_around_load_and_calls() -> None:
     """BLAS has as many threads as allowed while the model is loaded and while it computes, and all again afterwards."""
     seen = list[set[int]]()
@@ -377,14 +415,22 @@ async def test_native_threads_are_bounded_around_load_and_calls() -> None:
         return function
 
     resource = model(load=load, native_threads=1)
-    limits = threadpool_limits(2)
-    OpenBLASController.clear_controlling_thread()  # or no other thread could say anything else
     async with running(also=[resource]) as scope:
         await (await scope.get(resource))(1)
     assert seen == [{1}, {1}]
     assert blas_threads() == {2}
-    limits.restore_original_limits()
-    OpenBLASController.clear_controlling_thread()
+
+
+@pytest.mark.usefixtures("two_threads")
+async def test_a_start_that_fails_bounds_nothing() -> None:
+    """BLAS has all its threads again."""
+
+    def load() -> Callable[[list[int]], list[int]]:
+        assert blas_threads() == {1}
+        raise OSError
+
+    assert isinstance(await failure(load=load, native_threads=1), ModelLoadFailed)
+    assert blas_threads() == {2}
 
 
 LATE = """

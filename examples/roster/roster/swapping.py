@@ -32,6 +32,7 @@ async def swap(file: ModelFile) -> None:
     Raises:
         NotRunning: No worker runs on this machine.
         ModelRefused: The file is not what it is said to be; likewise what else a swap raises. All is as before.
+        CallTimeout: The model's process does not answer, and may have swapped it: to be run again once that does.
     """
     logging.getLogger().setLevel(logging.WARNING)  # what it joins is no news
     if not await asyncio.to_thread(is_served, app, embedder):

@@ -94,18 +94,19 @@ class ModelService:
         """Give the results of several."""
         return await self._served.batcher.many([self._types.item.made(item) for item in items], seconds)
 
-    async def swap(self, data: Any) -> str:  # noqa: ANN401 (files, as data)
-        """Swap the model, and remember what for; both or neither, though the caller leaves."""
-        return await uninterrupted(self._swap(from_data(data)))
+    async def swap(self, data: Any, seconds: float) -> str:  # noqa: ANN401 (files, as data)
+        """Swap the model within so many seconds, and remember what for; both or neither, though the caller leaves."""
+        until = asyncio.get_running_loop().time() + seconds
+        return await uninterrupted(self._swap(from_data(data), until))
 
-    async def _swap(self, files: Any) -> str:  # noqa: ANN401 (files, or what is refused)
+    async def _swap(self, files: Any, until: float) -> str:  # noqa: ANN401 (files, or what is refused)
         async with self._choosing:
-            before = self._served.loaded.files
-            version = await self._model.swap(files)
+            before = self._served.loaded
+            version = await self._served.swap(files, until)
             try:
                 await self._choice.keep(self._declared, self._served.loaded.files)
             except Exception:
-                await self._served.swap(before)
+                await self._served.switch(before)  # not loaded anew: its file may be another by now
                 raise
             self._refused = ""
         self._tell()
@@ -334,7 +335,9 @@ class ModelApart(Model[Item, Result]):
     async def swap(self, file: ModelFile | Mapping[str, ModelFile], /) -> str:
         """Call another model from now on."""
         exchanged(self.name, file, file)  # refused here, where it is no file at all
-        version = await self._client.call(["swap", [to_data(file)], {}], seconds=self._swap_timeout, again=False)
+        # That process does not swap it past that time; past the switch it waits for what is computed, as callers do.
+        order = ["swap", [to_data(file), self._swap_timeout], {}]
+        version = await self._client.call(order, seconds=self._swap_timeout + self.seconds, again=False)
         self._known.stats, self._known.refused_version = replace(self._known.stats, version=version), ""
         return str(version)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
+SPARE = 64
+"""Items whose callers have left that may stay in the queue, beside as many as those that wait."""
 RECENT = 0.2
 """How much the latest batch counts in the moving average of what one takes."""
 
@@ -35,7 +37,7 @@ class _Item:
     value: Any
     result: asyncio.Future[Any]
     since: float
-    cost: int
+    cost: float
     waits: bool = True
 
 
@@ -151,11 +153,12 @@ class Batcher(Generic[T, R]):
             ModelBusy: As many items wait as may.
             ModelLate: It was not computed in time.
             ModelClosed: It came after the close had begun, or was not computed before its end.
+            ModelFailed: Its cost is no number.
             Exception: What the function has raised for this item.
         """
         self.refuse_elsewhere()
         self.refuse_full()
-        item = self._put(value, self._cost(value))
+        item = self._put(value, self.batching.cost_of(value))
         self._pump()
         result: R = await self._within(seconds, item.result, [item])
         return result
@@ -180,7 +183,7 @@ class Batcher(Generic[T, R]):
             self.refuse_elsewhere()
             part = values[start : start + portion]
             self.refuse_full(len(part))
-            costs = [self._cost(value) for value in part]  # all of them first: it may raise
+            costs = [self.batching.cost_of(value) for value in part]  # all of them first: it may raise
             items = [self._put(value, cost) for value, cost in zip(part, costs, strict=True)]
             self._pump()
             results += await self._within(seconds, asyncio.gather(*(item.result for item in items)), items)
@@ -228,10 +231,7 @@ class Batcher(Generic[T, R]):
                 for item in items:
                     item.result.cancel()
 
-    def _cost(self, value: T) -> int:
-        return self.batching.cost(value) if self.batching.cost is not None else 1
-
-    def _put(self, value: T, cost: int) -> _Item:
+    def _put(self, value: T, cost: float) -> _Item:
         item = _Item(value, self._loop.create_future(), self._loop.time(), cost)
         item.result.add_done_callback(partial(self._left, item))
         self._queue.append(item)
@@ -245,6 +245,9 @@ class Batcher(Generic[T, R]):
         if item.waits:
             self._waits_no_longer(item)
             self.counts.dropped += 1
+            item.value = None  # it may be large, and all threads busy for long
+            if len(self._queue) > 2 * self._waiting + SPARE:
+                self._queue = deque(item for item in self._queue if item.waits)
 
     def _waits_no_longer(self, item: _Item) -> None:
         was_full = self.is_full
@@ -279,7 +282,7 @@ class Batcher(Generic[T, R]):
 
     def _cut(self) -> list[_Item]:
         batch: list[_Item] = []
-        cost, now = 0, self._loop.time()
+        cost, now = 0.0, self._loop.time()
         most, max_cost = self.batching.max_batch, self.batching.max_cost
         while len(batch) < most and (item := self._first()) is not None:
             cost += item.cost

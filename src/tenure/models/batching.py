@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenure.errors import DeclarationError
+from tenure.models.errors import ModelFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,14 +58,30 @@ class Batching:
         """How many of many items of one caller are let in at a time: what all threads can take."""
         return min(self.max_batch * self.workers, self.max_queue)
 
+    def cost_of(self, item: Any) -> float:  # noqa: ANN401 (any item)
+        """
+        Tell what an item costs.
+
+        Raises:
+            ModelFailed: That is no number, or below 0; in a queue it would keep all that is behind it.
+            Exception: What `cost` raises.
+        """
+        if self.cost is None:
+            return 1.0
+        cost: Any = self.cost(item)
+        if not (isinstance(cost, Real) and float(cost) >= 0):
+            msg = f"`cost` gave {cost!r} for an item"
+            raise ModelFailed(msg, hint="let it give a number that is not below 0 for each item")
+        return float(cost)
+
     def cut(self, items: Sequence[T]) -> int:
         """Tell how many of the first of these items make a batch."""
         most = min(len(items), self.max_batch)
         if self.cost is None or self.max_cost is None:
             return most
-        total = 0
+        total = 0.0
         for count in range(most):
-            total += self.cost(items[count])
+            total += self.cost_of(items[count])
             if count and total > self.max_cost:
                 return count
         return most

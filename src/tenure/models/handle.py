@@ -152,6 +152,8 @@ class Model(ABC, Generic[Item, Result]):
             ModelLoadFailed: It could not be loaded.
             WarmupFailed: It has failed at its warm-up.
             NotInvariant: An item has another result in a batch than alone.
+            ModelLate: At `host` scope, it was not loaded within `start_timeout`; the one before stays then too.
+            CallTimeout: At `host` scope, its process does not answer: `version` will say whether it was swapped.
             ModelClosed: The app closes the model.
         """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from tenure.cancellation import uninterrupted
 from tenure.checks import Degraded
 from tenure.models.batches import Batcher
+from tenure.models.errors import ModelLate
 from tenure.models.handle import Item, Model, ModelStats, Result
 from tenure.models.loading import exchanged, loaded, version_of
 from tenure.models.native import NativeThreads
@@ -56,19 +58,35 @@ class Served(Generic[Item, Result]):
             max_queue=batcher.batching.max_queue,
         )
 
-    async def swap(self, given: Any) -> str:  # noqa: ANN401 (what a program gives)
-        """Load other files, switch to them, and wait until nothing is computed by those before."""
+    async def swap(self, given: Any, until: float = math.inf) -> str:  # noqa: ANN401 (what a program gives)
+        """
+        Load other files, switch to them, and wait until nothing is computed by those before.
+
+        Raises:
+            ModelLate: They were not loaded at a time of the event loop; nothing has changed.
+        """
         self.batcher.refuse_elsewhere()
         async with self._swapping:
             files = exchanged(self.recipe.name, self.loaded.files, given)
             if version_of(self.recipe.name, files) == self.loaded.version:
                 return self.loaded.version
+            self._refuse_late(until)
             new = await in_own_thread(partial(loaded, self.recipe, files, self._threads))
             self.batcher.refuse_elsewhere()
-            self.loaded = new
-            self.swaps += 1
-            await self.batcher.switch(new.function)
+            self._refuse_late(until)
+            await self.switch(new)
         return new.version
+
+    async def switch(self, other: Loaded[Item, Result]) -> None:
+        """Switch to what was loaded, and wait until nothing is computed by what was before."""
+        self.loaded = other
+        self.swaps += 1
+        await self.batcher.switch(other.function)
+
+    def _refuse_late(self, until: float) -> None:
+        if asyncio.get_running_loop().time() > until:
+            msg = f"`{self.recipe.name}` could not be swapped in time: {self.loaded.version} is still called"
+            raise ModelLate(msg, hint="let it take longer: `start_timeout=…`")
 
 
 class ModelHere(Model[Item, Result]):
@@ -84,13 +102,15 @@ class ModelHere(Model[Item, Result]):
     async def opened(cls, recipe: Recipe[Item, Result], files: Files) -> AsyncGenerator[Self]:
         """Load a model for a block; what waits at its end is still computed, as long as there is time."""
         threads = NativeThreads(recipe.name, recipe.native_threads, recipe.batching.workers)
-        first = await in_own_thread(partial(loaded, recipe, files, threads))
-        threads.warn()
-        served = Served(recipe, threads, first)
         try:
-            yield cls(served)
+            # Without a name of its own here, what is loaded first is let go of once it was swapped.
+            served = Served(recipe, threads, await in_own_thread(partial(loaded, recipe, files, threads)))
+            threads.warn()
+            try:
+                yield cls(served)
+            finally:
+                await uninterrupted(served.batcher.close(recipe.patience))
         finally:
-            await uninterrupted(served.batcher.close(recipe.patience))
             await in_own_thread(threads.put_back)
 
     async def __call__(self, item: Item, /) -> Result:

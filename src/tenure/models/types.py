@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
-from tenure.remote.signatures import Data
+from tenure.factories import without_partial
+from tenure.remote.signatures import Data, hints_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,11 +32,13 @@ def types_of(load: Callable[..., Any]) -> Types:
     From its return annotation, ``Callable[[list[Item]], Sequence[Result]]``, or from the method `__call__` of the class
     that it gives, or is. What they do not say is taken as it comes.
     """
-    given = load if inspect.isclass(load) else _hints(load).get("return", Any)
+    load = without_partial(load)
+    given = load if inspect.isclass(load) else hints_of(load).get("return", Any)
     if inspect.isclass(given) and get_origin(given) is None:
-        hints = _hints(given.__call__)
-        returned = hints.pop("return", Any)
-        taken = next(iter(hints.values()), Any)
+        hints = hints_of(given.__call__)
+        returned = hints.get("return", Any)
+        first = next((name for name in inspect.get_annotations(given.__call__) if name != "return"), "")
+        taken = hints.get(first, Any)
     else:
         arguments = get_args(given)
         listed = isinstance(arguments[0], list) and len(arguments[0]) == 1 if arguments else False
@@ -47,10 +50,3 @@ def _element(many: Any) -> Any:  # noqa: ANN401 (any type)
     arguments = get_args(many)
     is_array = getattr(get_origin(many), "__module__", "") == "numpy"
     return arguments[0] if arguments and not is_array else Any
-
-
-def _hints(function: Any) -> dict[str, Any]:  # noqa: ANN401 (any function)
-    try:
-        return get_type_hints(function)
-    except (NameError, TypeError):  # names that only a type checker sees, or no function
-        return {}
