@@ -9,12 +9,14 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -23,9 +25,10 @@ from tenure.host import locks
 from tenure.state.stores import places
 from tests.ops.asking import app_of, client_of
 from tests.ports import free_port
+from tests.waiting import until as waited
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 
 PROGRAM = Path(sys.executable).with_name("uvicorn")
 PROJECT = Path(__file__).parents[2]
@@ -366,3 +369,66 @@ async def test_a_deployment_that_is_being_joined_does_not_hold_up_a_start_for_ev
         async with running(app := app_of()), client_of(app) as client:
             assert pids(await told_here(client)) == {None: os.getpid()}
     assert "another worker has been coming in for more than 0.05 s" in caplog.text
+
+
+# --- while all threads are busy ---------------------------------------------------------------------------------------
+
+
+def all_are_busy() -> bool:
+    """Tell whether no thread is left for a handler or a dependency."""
+    return anyio.to_thread.current_default_thread_limiter().available_tokens == 0
+
+
+@asynccontextmanager
+async def busy(block: Callable[[threading.Event], Coroutine[Any, Any, Any]]) -> AsyncGenerator[None]:
+    """Have as many blocked as there are threads, for a block."""
+    over = threading.Event()
+    count = int(anyio.to_thread.current_default_thread_limiter().total_tokens)
+    blocked = [asyncio.create_task(block(over)) for _ in range(count)]
+    try:
+        await waited(all_are_busy)
+        yield
+    finally:
+        over.set()
+        await asyncio.gather(*blocked)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/livez",
+        "/readyz?verbose",
+        "/ops",
+        "/ops/health",
+        "/ops/graph.json",
+        "/ops/startup.json",
+        "/ops/workers.json",
+        "/ops/metrics",
+    ],
+)
+async def test_all_is_told_while_handlers_have_all_threads(shared: Path, path: str) -> None:
+    """Who looks at an app that stands still is answered while it does."""
+    app, events = app_of(), list[threading.Event]()
+
+    @app.get("/blocked")
+    def blocked() -> None:
+        events[0].wait(DEADLINE)
+
+    async with running(app), client_of(app) as client:
+
+        def block(over: threading.Event) -> Coroutine[Any, Any, Any]:
+            events.append(over)
+            return client.get("/blocked")
+
+        async with busy(block):
+            assert (await client.get(path)).status_code == 200
+            assert all_are_busy()
+
+
+async def test_a_worker_leaves_while_all_threads_are_busy(shared: Path) -> None:
+    """Its number and its socket are free again at once, and not when the last thread is."""
+    async with AsyncExitStack() as stack:
+        async with running(app_of()):
+            await stack.enter_async_context(busy(lambda over: anyio.to_thread.run_sync(over.wait, DEADLINE)))
+        assert all_are_busy()
+        assert files_in(sockets_of(shared)) == []

@@ -165,7 +165,8 @@ def metrics_router(path: str = "/metrics", *, guard: Callable[..., Any] | None =
 
     Args:
         path: Where it is.
-        guard: A dependency that refuses, by raising an `HTTPException`, who may not read it.
+        guard: A dependency that refuses, by raising an `HTTPException`, who may not read it. A sync one needs a
+            thread, as a sync handler does: a scrape while all are busy needs an async one.
 
     Raises:
         MissingExtra: `prometheus_client` is not installed.

@@ -14,6 +14,7 @@ from tenure.ops.page import page
 from tenure.ops.probes import METHODS, Names, Reader, application_of, health_of, probes
 from tenure.ops.reports import NOT_STORED
 from tenure.ops.startup import startup
+from tenure.threads import in_spare_worker
 
 try:
     from tenure.ops import metrics
@@ -42,7 +43,8 @@ def ops_router(
         prefix: What stands before each path.
         details: Whether it is told what each check said and which errors there were: to nobody, to anyone, or as soon
             as one may read below ``/ops``, and by the probes in development.
-        guard: A dependency that refuses, by raising an `HTTPException`, who may not read below ``/ops``.
+        guard: A dependency that refuses, by raising an `HTTPException`, who may not read below ``/ops``. A sync one
+            needs a thread, as a sync handler does: what is told while all are busy needs an async one.
     """
     router = APIRouter(prefix=prefix, include_in_schema=False)
     development = is_development()
@@ -57,9 +59,9 @@ def _pages(*, details: bool) -> APIRouter:
     pages = APIRouter()
 
     @pages.get("")
-    def shown() -> HTMLResponse:
-        """Give the page that draws all of this."""
-        return page()
+    async def shown() -> HTMLResponse:
+        """Give the page that draws all of this; its files are read once, in a thread that is none of the handlers'."""
+        return await in_spare_worker(page)
 
     @pages.api_route("/health", methods=METHODS)
     async def health(connection: HTTPConnection, reader: Reader, tag: Names = ()) -> Response:

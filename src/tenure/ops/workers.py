@@ -1,4 +1,8 @@
-"""All workers of a deployment on this machine: each answers the others over a unix socket."""
+"""
+All workers of a deployment on this machine: each answers the others over a unix socket.
+
+Files are read in spare threads: one looks at a process above all while its handlers have all those that they may have.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from tenure.errors import HostServiceError, StateError
 from tenure.host import locks
 from tenure.host.sockets import make_socket_folder, socket_path
 from tenure.state.stores import places
-from tenure.threads import in_worker
+from tenure.threads import in_spare_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -127,7 +131,7 @@ class Workers:
         seat = self._seat
         if seat is None:
             return [Answer(0, await self._said(question))]
-        sockets = await in_worker(partial(_sockets, seat.folder))
+        sockets = await in_spare_worker(partial(_sockets, seat.folder))
         sockets.pop(seat.number, None)
         answers = await asyncio.gather(
             self._own(seat.number, question), *(_asked(path, number, question) for number, path in sockets.items())
@@ -165,11 +169,11 @@ class Workers:
         finally:
             left, self._seat = self._seat, None
             if left is not None:
-                await in_worker(left.leave)
+                await in_spare_worker(left.leave)
 
     async def _seated(self, deployment: str) -> _Seat | None:
         try:
-            await in_worker(partial(self._sit, deployment))
+            await in_spare_worker(partial(self._sit, deployment))
         except (OSError, StateError, HostServiceError) as error:
             logger.warning(
                 "this worker is not found by others of the deployment: %s",
