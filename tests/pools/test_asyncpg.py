@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from traceback import format_exception
 from typing import Annotated
 
 import asyncpg
@@ -441,6 +442,20 @@ async def test_what_is_no_pool_is_refused_at_start(dsn: str, given: object) -> N
             pass
     assert isinstance(raised.value.__cause__, DeclarationError)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("password", ["secret#1", "secret/1", "secret?1", "1@secret:2", "1#secret", "[secret]"])
+async def test_a_password_that_is_not_encoded_is_not_shown(password: str) -> None:
+    """A sign in it makes the address another one: the start says what to do, and nothing of what it is taken for."""
+    address = f"postgresql://roster:{password}@127.0.0.1:1/roster"
+    for source in (address, SecretStr(address), PoolSettings(dsn=address)):
+        with pytest.raises(StartFailed) as raised:
+            async with running(also=[pool(lambda source=source: source)]):
+                pass
+        assert isinstance(raised.value.__cause__, DeclarationError)
+        assert "an address that a pool was given cannot be read" in str(raised.value)
+        assert "percent-encode `#`, `/`, `?`, `@` and `:` in a password" in str(raised.value)
+        assert "secret" not in "".join(format_exception(raised.value))
 
 
 async def test_a_server_that_is_not_there_is_said_at_start() -> None:

@@ -1,9 +1,10 @@
 """What borrows from an async SQLAlchemy engine: when a connection is taken and given back, and what is committed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
-from typing import Annotated
+from traceback import format_exception
+from typing import Annotated, Any
 
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, WebSocket
@@ -17,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from tenure import lifespan, override, running
 from tenure.errors import AlreadyClosed, DeclarationError, StartFailed
 from tenure.pools.errors import BudgetExceeded, ConcurrentUse
-from tenure.pools.sqlalchemy import AsyncEnginePool, EngineResource, PoolSettings, engine
+from tenure.pools.sqlalchemy import AsyncEnginePool, EngineResource, PoolSettings, engine, sync_engine
 from tests.pools.apps import SIZE, served
 from tests.pools.tables import TABLE, Seat, asked
 from tests.waiting import until
@@ -337,6 +338,31 @@ async def test_what_an_address_may_be(dsn: str, kind: object) -> None:
         return
     async with running(also=[database.sessions]) as scope, (await scope.get(database.sessions))() as session:
         assert await session.scalar(ONE) == 1
+
+
+@pytest.mark.parametrize("password", ["1@secret", "1@2:secret", "1@2/secret", "1@2?secret"])
+@pytest.mark.parametrize("declare", [engine, sync_engine])
+async def test_a_password_that_is_not_encoded_is_not_shown(declare: Callable[..., Any], password: str) -> None:
+    """An `@` ends it for SQLAlchemy: the start says what to do, and nothing of what the rest is taken for."""
+    address = f"postgresql://roster:{password}@127.0.0.1:1/roster"
+    for source in (address, PoolSettings(dsn=address)):
+        with pytest.raises(StartFailed) as raised:
+            async with running(also=[declare(lambda source=source: source)]):
+                pass
+        assert isinstance(raised.value.__cause__, DeclarationError)
+        assert "percent-encode `#`, `/`, `?`, `@` and `:` in a password" in str(raised.value)
+        assert "secret" not in "".join(format_exception(raised.value))
+
+
+@pytest.mark.parametrize("declare", [engine, sync_engine])
+async def test_a_port_that_is_none_is_not_repeated(declare: Callable[..., Any]) -> None:
+    """It may be the password, in an address that lacks a host."""
+    database = declare("postgresql://roster:secret/roster")
+    with pytest.raises(StartFailed) as raised:
+        async with running(also=[database]):
+            pass
+    assert isinstance(raised.value.__cause__, DeclarationError)
+    assert "secret" not in "".join(format_exception(raised.value))
 
 
 async def test_workers_share_what_the_server_allows(dsn: str) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from traceback import format_exception
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -476,6 +477,18 @@ async def test_what_cannot_be_used_is_refused_at_start(
         async with running(also=[store]):
             pass
     assert isinstance(caught.value.__cause__, cause)
+
+
+@pytest.mark.parametrize("password", ["secret#1", "secret/1", "secret?1", "1#secret", "[secret]"])
+async def test_a_password_that_is_not_encoded_is_not_shown(password: str) -> None:
+    """A sign in it makes the address another one: the start says what to do, and nothing of what it is taken for."""
+    store = client(lambda: f"valkey://:{password}@127.0.0.1:1/0")
+    with pytest.raises(StartFailed) as raised:
+        async with running(also=[store]):
+            pass
+    assert isinstance(raised.value.__cause__, DeclarationError)
+    assert "percent-encode `#`, `/`, `?`, `@` and `:` in a password" in str(raised.value)
+    assert "secret" not in "".join(format_exception(raised.value))
 
 
 async def test_a_client_is_overridden_as_any_dependency() -> None:

@@ -111,6 +111,16 @@ def test_a_bad_dsn_in_the_env_file_is_named(tmp_path: Path, dsn: str, reason: st
     assert "set it to postgresql://user:password@host:port/database of a PostgreSQL that runs, or remove it" in errors
 
 
+@pytest.mark.parametrize("password", ["secret#1", "secret/1", "secret?1", "1@2:secret", "secret%1"])
+def test_a_password_that_is_not_encoded_is_not_shown(tmp_path: Path, password: str) -> None:
+    """A sign in it makes the address another one: the start ends with what to do, and has no part of it."""
+    errors = fails(Service(tmp_path, ROSTER_DSN=f"postgresql://roster:{password}@127.0.0.1:1/roster"))
+    assert (
+        "the database of the environment variable ROSTER_DSN cannot be used: its address cannot be read; "
+        "percent-encode `#`, `/`, `?`, `@`, `:` and `%` in a password"
+    ) in errors
+
+
 def test_a_wrong_password_is_named(tmp_path: Path, server: EmbeddedPostgres) -> None:
     """A role that the server does not let in ends the start with the server's words and the variable's name."""
     dsn = server.dsn().replace("postgres@", "stranger:secret@")

@@ -112,7 +112,8 @@ async def test_a_cluster_without_an_address_is_refused_for_whoever_needs_it() ->
 @pytest.mark.parametrize(
     ("settings", "refusal"),
     [
-        ({"state": "http://user:secret@host/"}, "state is to be kept at 'http://…/', which is no engine's address"),
+        ({"state": "http://user:secret@host/"}, "state is to be kept at 'http:…', which is no engine's address"),
+        ({"state": "mysql://user:#secret@[db/"}, "state is to be kept at 'mysql:…', which is no engine's address"),
         ({"deployment": "a/b"}, "the deployment 'a/b' cannot be the name of a folder"),
     ],
 )

@@ -6,8 +6,10 @@ The server and its schema are the machine's: `host`. The pool is one worker's: `
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import asyncpg
 from fastapi import Depends
@@ -46,6 +48,13 @@ class Database:
     def __str__(self) -> str:
         return f"`{self.name}` at {self.place}"
 
+
+UNREADABLE = (
+    "its address cannot be read; percent-encode `#`, `/`, `?`, `@`, `:` and `%` in a password, "
+    "as `%23`, `%2F`, `%3F`, `%40`, `%3A` and `%25`"
+)
+BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+"""asyncpg takes it as it is, and libpq does not."""
 
 LOOK = """
 SELECT
@@ -100,20 +109,41 @@ def _dsn(server: EmbeddedPostgres | None, settings: Settings) -> str:
     return server.dsn() if server is not None else ""
 
 
-async def _look(server: EmbeddedPostgres | None, settings: Settings) -> Database:
+def _is_misread(dsn: str) -> bool:
+    """
+    Tell whether a password has a sign by which asyncpg or libpq would take a part of it for something else.
+
+    What they say of the address, or of the server that they look for then, has that part in it.
+    """
     try:
-        connection = await asyncpg.connect(_dsn(server, settings), timeout=10)
+        parts = urlsplit(dsn)
+    except ValueError:
+        return True
+    rest = f"{parts.netloc.partition('@')[2]}{parts.path}{parts.query}{parts.fragment}"
+    return "@" in rest or BARE_PERCENT.search(dsn) is not None
+
+
+def _unusable(reason: str) -> UnusableDatabase:
+    message = (
+        f"the database of {origin('ROSTER_DSN')} cannot be used: {reason}; "
+        "set it to postgresql://user:password@host:port/database of a PostgreSQL that runs, "
+        "or remove it and roster runs a PostgreSQL of its own"
+    )
+    return UnusableDatabase(message)
+
+
+async def _look(server: EmbeddedPostgres | None, settings: Settings) -> Database:
+    dsn = _dsn(server, settings)
+    if settings.dsn is not None and _is_misread(dsn):
+        raise _unusable(UNREADABLE)
+    try:
+        connection = await asyncpg.connect(dsn, timeout=10)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if settings.dsn is None:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        where = origin("ROSTER_DSN")
-        message = (
-            f"the database of {where} cannot be used: {reason}; "
-            "set it to postgresql://user:password@host:port/database of a PostgreSQL that runs, "
-            "or remove it and roster runs a PostgreSQL of its own"
-        )
-        raise UnusableDatabase(message) from None
+        is_unreadable = isinstance(error, ValueError) and not isinstance(error, asyncpg.InterfaceError)
+        raise _unusable(UNREADABLE if is_unreadable else reason) from None
     try:
         [row] = await connection.fetch(LOOK)
         return Database(row["name"], row["place"], row["identity"])

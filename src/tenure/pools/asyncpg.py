@@ -32,11 +32,14 @@ from tenure.pools.budget import within_budget
 from tenure.pools.settings import Knobs, PoolSettings, dependency, plain
 from tenure.pools.sites import site
 from tenure.pools.stats import PoolStats
+from tenure.state.stores.addresses import refuse_misread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 __all__ = ["Connection", "Pool", "PoolResource", "PoolSettings", "PoolStats", "pool"]
+
+_LIKE = "give `postgresql://user:password@host:port/database`"
 
 
 class PoolResource(Resource[Pool]):
@@ -120,9 +123,11 @@ def pool(
 
 def _settings(given: Any, knobs: Knobs) -> PoolSettings:  # noqa: ANN401 (what a program gives)
     if isinstance(given, PoolSettings):
-        return replace(given, **knobs)
-    dsn = str(plain(given))
-    if not dsn.startswith(("postgresql://", "postgres://")):
-        msg = f"a pool was given {type(given).__name__} that is no address of a PostgreSQL"
-        raise DeclarationError(msg, hint="give `postgresql://user:password@host:port/database`, or what returns it")
-    return PoolSettings(dsn=dsn, **knobs)
+        settings = replace(given, **knobs)
+    else:
+        settings = PoolSettings(dsn=str(plain(given)), **knobs)
+        if not settings.dsn.startswith(("postgresql://", "postgres://")):
+            msg = f"a pool was given {type(given).__name__} that is no address of a PostgreSQL"
+            raise DeclarationError(msg, hint=f"{_LIKE}, or what returns it")
+    refuse_misread(settings.dsn, "an address that a pool was given", _LIKE)
+    return settings

@@ -36,6 +36,7 @@ except ModuleNotFoundError as error:
 from tenure.pools.base import check_of
 from tenure.pools.budget import within_budget
 from tenure.pools.settings import Knobs, PoolSettings, dependency, plain
+from tenure.state.stores.addresses import has_stray, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -177,12 +178,14 @@ def _pool(kind: type[P], source: Any, knobs: Knobs, name: str, location: str) ->
 
 def _settings(given: Any, knobs: Knobs, driver: str) -> tuple[URL, PoolSettings]:  # noqa: ANN401 (what a program gives)
     address = plain(given.dsn if isinstance(given, PoolSettings) else given)
+    like = f"give `postgresql+{driver}://user:password@host:port/database`"
+    if not isinstance(address, URL) and has_stray(str(address).partition("@")[2]):
+        what = "an address that an engine was given"
+        raise unreadable(what, like)
     url = address if isinstance(address, URL) else _parsed(address)
     if url is None or url.drivername not in {"postgresql", "postgres", f"postgresql+{driver}"}:
         msg = f"an engine was given {type(given).__name__} that is no address of a PostgreSQL for {driver}"
-        raise DeclarationError(
-            msg, hint=f"give `postgresql+{driver}://user:password@host:port/database`, or what returns it"
-        )
+        raise DeclarationError(msg, hint=f"{like}, or what returns it")
     url = url.set(drivername=f"postgresql+{driver}")
     if driver == "asyncpg" and "sslmode" in url.query:  # the name that libpq, psycopg and asyncpg's own addresses have
         url = url.update_query_dict({"ssl": url.query["sslmode"]}).difference_update_query(["sslmode"])
@@ -194,5 +197,5 @@ def _settings(given: Any, knobs: Knobs, driver: str) -> tuple[URL, PoolSettings]
 def _parsed(address: Any) -> URL | None:  # noqa: ANN401 (what a program gives)
     try:
         return make_url(str(address))
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # as of a port that is none
         return None

@@ -25,6 +25,7 @@ from tenure.pools.base import CHECK, BasePool
 from tenure.pools.errors import PoolExhausted, Unreachable
 from tenure.pools.sites import site
 from tenure.pools.twins import twin
+from tenure.state.stores.addresses import refuse_misread
 from tenure.state.stores.wire import SCHEMES
 
 if TYPE_CHECKING:
@@ -226,13 +227,13 @@ def _options(settings: PoolSettings) -> tuple[type[_Lent], dict[str, Any]]:
         "driver_info": None,  # redis-py would read its version from disk, in the event loop
     }
     scheme, _, rest = settings.dsn.partition("://")
+    like = "write `valkey://user:password@host:6379/0`, `valkeys://` for TLS, or `unix:///path/of/socket`"
+    refuse_misread(settings.dsn, "an address that a client was given", like)
     try:
-        options |= {**parse_url(f"{SCHEMES[scheme.lower()]}://{rest}"), **settings.options}
+        options |= {**parse_url(f"{SCHEMES.get(scheme.lower(), '')}://{rest}"), **settings.options}
         kind = KINDS[options.pop("connection_class", Connection)]
         kind(**options)  # opens nothing, but says what it does not know
     except (KeyError, ValueError, TypeError, RedisError) as error:
         msg = "a client was given an address or options that are none of a Valkey or Redis server"
-        raise DeclarationError(
-            msg, hint="write `valkey://user:password@host:6379/0`, `valkeys://` for TLS, or `unix:///path/of/socket`"
-        ) from error
+        raise DeclarationError(msg, hint=like) from error
     return kind, options

@@ -114,7 +114,7 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:  # noqa: ANN401 (any type)
             if error.code != "type-adapter-config-unused":
                 raise
             # A class that may have a configuration of its own, as a dataclass, takes another's only by way of a name.
-            return TypeAdapter(cast("Any", TypeAliasType("Named", hint)), config=_ARBITRARY)
+            return TypeAdapter(cast("Any", TypeAliasType)("Named", hint), config=_ARBITRARY)
     except (PydanticUserError, NameError, TypeError):
         return _ANY
 

@@ -8,7 +8,6 @@ import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from tenure.calls import WORKING_FOLDER
 from tenure.errors import DeclarationError
@@ -88,8 +87,8 @@ def state_url(given: str | None = None) -> str | None:
         DeclarationError: It is no address of an engine that there is.
     """
     url = given if given is not None else os.environ.get(STATE_VARIABLE) or None
-    if url is not None and urlsplit(url).scheme not in SCHEMES:
-        msg = f"state is to be kept at {urlsplit(url)._replace(netloc='…').geturl()!r}, which is no engine's address"
+    if url is not None and (scheme := url.partition(":")[0].lower()) not in SCHEMES:
+        msg = f"state is to be kept at '{scheme}:…', which is no engine's address"
         raise DeclarationError(msg, hint=_ADDRESS)
     return url
 

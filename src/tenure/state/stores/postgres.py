@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from tenure.errors import DeclarationError, MissingExtra, StateError, StateFull, StateUnavailable
+from tenure.state.stores.addresses import POSTGRES, refuse_misread
 from tenure.state.stores.notifications import Notifications, channel_of, parts_of
 from tenure.state.stores.whole_numbers import LARGEST, SMALLEST, beyond_64_bits, no_number, within_64_bits
 
@@ -56,7 +57,6 @@ LONGEST_TTL = 100 * 365 * 86400.0
 CLOSED = "it was closed from here"
 
 _WHOLE_NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
-_ADDRESS = "write it like `postgresql://user:password@host:5432/database`"
 
 ABSENT = (
     OSError,
@@ -109,7 +109,7 @@ class PostgresEngine:
         self._name = "that of the app's pool" if dsn is None else _place(dsn)
         if dsn is None and not isinstance(pool, asyncpg.Pool):
             message = "an engine of shared state over PostgreSQL has neither an address nor a pool of asyncpg"
-            raise DeclarationError(message, hint=f"{_ADDRESS}, or give `pool=`")
+            raise DeclarationError(message, hint=f"{POSTGRES}, or give `pool=`")
         self._dsn = dsn
         self._deployment = deployment
         self._deadline = deadline
@@ -303,7 +303,7 @@ class PostgresEngine:
                 session = await self._pool.acquire()
             except ValueError as error:
                 message = f"the address of the engine of shared state is not one that asyncpg takes: {error}"
-                raise DeclarationError(message, hint=_ADDRESS) from error
+                raise DeclarationError(message, hint=POSTGRES) from error
             except ABSENT as error:
                 self._reason = _first_line(error)
                 self._gone_since = self._gone_since or loop.time()
@@ -372,10 +372,11 @@ def _end(session: Session) -> None:
 
 def _place(dsn: str) -> str:
     """Say where a server is, without its password."""
+    refuse_misread(dsn, "the address of the engine of shared state", POSTGRES)
     parts = urlsplit(dsn)
     if parts.scheme not in {"postgresql", "postgres"}:
         message = "the address of the engine of shared state is not one of a PostgreSQL server"
-        raise DeclarationError(message, hint=f"{_ADDRESS}, without a driver's name")
+        raise DeclarationError(message, hint=f"{POSTGRES}, without a driver's name")
     host = parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", ["localhost"])[0]
     return f"{host}{parts.path}"
 

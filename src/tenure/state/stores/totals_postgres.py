@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from tenure.errors import MissingExtra, StateMismatch, StateUnavailable
+from tenure.state.stores.addresses import POSTGRES, refuse_misread
 from tenure.state.stores.totals import Standing, Totals
 
 try:
@@ -95,9 +96,13 @@ class PostgresLedger:
         dsn: The database's address, ``postgresql://…``, as asyncpg takes it.
         deployment: Stands in each row.
         deadline: Seconds after which an exchange is given up.
+
+    Raises:
+        DeclarationError: That address cannot be read.
     """
 
     def __init__(self, dsn: str, *, deployment: str, deadline: float = DEADLINE) -> None:
+        refuse_misread(dsn, "the address of the engine of shared state", POSTGRES)
         self._dsn = dsn
         self._deployment = deployment
         self._deadline = deadline

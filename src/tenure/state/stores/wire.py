@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tenure.errors import DeclarationError, MissingExtra
+from tenure.state.stores.addresses import refuse_misread
 
 try:
     from redis.asyncio.connection import Connection, parse_url
@@ -38,6 +39,7 @@ SCHEMES = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "
 PAUSE = 0.02
 """Seconds between two attempts to connect."""
 CLOSED = "it was closed from here"
+_LIKE = "write it like `valkey://user:password@host:6379/0`, `valkeys://` for TLS, or `unix:///path/of/socket`"
 
 
 class Unanswered(Exception):
@@ -83,8 +85,9 @@ class Server:
 
     def __init__(self, url: str, deadline: float) -> None:
         scheme, _, rest = url.partition("://")
+        refuse_misread(url, "the address of the engine of shared state", _LIKE)
         try:
-            options: dict[str, Any] = dict(parse_url(f"{SCHEMES[scheme.lower()]}://{rest}"))
+            options: dict[str, Any] = dict(parse_url(f"{SCHEMES.get(scheme.lower(), '')}://{rest}"))
             parts = urlsplit(url)
             self.name = parts.path if scheme == "unix" else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
             # Whatever the address says: a connection that many share waits for news without end, and for bytes.
@@ -94,12 +97,9 @@ class Server:
             self._kind: type[AbstractConnection] = options.pop("connection_class", Connection)
             self._options = options
             self._kind(**options)  # opens nothing, but says what it does not know
-        except (KeyError, ValueError, TypeError, RedisError) as error:
+        except (ValueError, TypeError, RedisError) as error:
             message = "the address of the engine of shared state is not one of a Valkey or Redis server"
-            hint = (
-                "write it like `valkey://user:password@host:6379/0`, `valkeys://` for TLS, or `unix:///path/of/socket`"
-            )
-            raise DeclarationError(message, hint=hint) from error
+            raise DeclarationError(message, hint=_LIKE) from error
         self._deadline = deadline
 
     async def connect(self) -> AbstractConnection:
