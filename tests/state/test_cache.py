@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections import OrderedDict
 from contextlib import asynccontextmanager
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
@@ -621,6 +621,8 @@ async def test_a_process_that_dies_while_it_loads_is_replaced() -> None:
         {"scope": "galaxy"},
         {"ttl": 0},
         {"ttl": math.nan},
+        {"ttl": timedelta(seconds=1)},
+        {"name": None},
         {"max_entries": 0},
         {"max_bytes": 0},
         {"max_total_bytes": 1000},

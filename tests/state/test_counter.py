@@ -160,6 +160,8 @@ async def test_a_system_that_cannot_share_is_told(monkeypatch: pytest.MonkeyPatc
     [
         ({"name": "visits", "scope": "app", "durable": True}, "is to be durable, but lives in memory"),
         ({"name": "ü" * 61, "scope": "host"}, "longer than 120 bytes"),
+        ({"name": 5, "scope": "cluster"}, "a counter needs a name, not 5"),
+        ({"name": "visits", "scope": "cluster", "interval": "1"}, "interval=1 of the counter `visits` is below"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(declared: dict[str, Any], message: str) -> None:

@@ -24,6 +24,7 @@ from tenure.errors import (
     NotReentrant,
     NotStarted,
     PlanError,
+    StateFull,
     StateUnavailable,
 )
 from tenure.state import MemoryEngine
@@ -365,6 +366,36 @@ async def test_an_engine_that_stays_away_loses_the_lock(caplog: pytest.LogCaptur
     assert "lock:short is given back when its lease of 0.06 s ends: the engine does not answer" in caplog.text
 
 
+class Full(Watched):
+    """An engine that has no room while it is away."""
+
+    def _refuse_if_away(self) -> None:
+        if self.is_away:
+            msg = "the disk is full"
+            raise StateFull(msg)
+
+
+async def test_whatever_a_renewal_is_refused_for_it_is_tried_again() -> None:
+    """An engine that is full for less than a lease costs nothing; for longer, the block is cancelled in time."""
+    engine = Full()
+    async with long_process(engine) as lock, lock.hold() as held:
+        engine.is_away = True
+        await engine.asked_again()
+        await engine.asked_again()
+        engine.is_away = False
+        await engine.asked_again()
+        held.check()
+
+    async def work(lock: Lock) -> None:
+        async with lock.hold():
+            engine.is_away = True
+            await asyncio.Event().wait()
+
+    async with process(engine) as lock:
+        with pytest.raises(LockLost):
+            await work(lock)
+
+
 async def test_a_holder_that_is_gone_is_followed_when_its_lease_ends() -> None:
     """The lock of a process that died is had by the next once its lease has run out, with a higher token."""
     engine = MemoryEngine()
@@ -383,7 +414,17 @@ async def test_a_holder_that_is_gone_is_followed_when_its_lease_ends() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"name": ""}, {"name": "a:b"}, {"scope": "function"}, {"scope": "galaxy"}, {"lease": 0}, {"lease": math.nan}],
+    [
+        {"name": ""},
+        {"name": "a:b"},
+        {"name": None},
+        {"scope": "function"},
+        {"scope": "galaxy"},
+        {"lease": 0},
+        {"lease": math.nan},
+        {"lease": math.inf},
+        {"lease": "10"},
+    ],
 )
 def test_a_declaration_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     """Each word of the declaration is held to what it can be."""
@@ -396,6 +437,9 @@ async def test_a_time_below_none_is_refused() -> None:
     async with served() as lock:
         with pytest.raises(DeclarationError, match="timeout=-1 of the lock `nightly` is below 0"):
             async with lock.hold(timeout=-1):
+                pytest.fail("it holds it")
+        with pytest.raises(DeclarationError, match="timeout=None of the lock `nightly` is no number of seconds"):
+            async with lock.hold(timeout=None):  # type: ignore[arg-type] # the point
                 pytest.fail("it holds it")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +17,9 @@ from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
 from tenure import lifespan, override, running, scoped
-from tenure.errors import DeclarationError, StartFailed, StateUnavailable
-from tenure.state.turns import Failure, HostTurns, failure
+from tenure.errors import DeclarationError, LockLost, StartFailed, StateUnavailable
+from tenure.state import MemoryEngine
+from tenure.state.turns import ClusterTurns, Failure, HostTurns, failure
 from tests.state.sharers import PATIENCE, Revision, Start, logged, notes, starting, until
 
 if TYPE_CHECKING:
@@ -395,3 +396,24 @@ async def test_machines_that_wait_are_told_of_a_failure(machine: Machines) -> No
     assert runs == [1]
     async with machine(migrated) as scope:
         assert await scope.get(migrated) == 2
+
+
+async def test_a_turn_that_was_lost_gives_nothing() -> None:
+    """Who has blocked for longer than its lease neither replaces the value of who came after, nor fails the others."""
+    engine, loop = MemoryEngine(), asyncio.get_running_loop()
+    late, following, waiting = (ClusterTurns(engine, "migrated") for _ in range(3))
+    late._lock.lease = 0.05  # noqa: SLF001 (ten seconds are too long for a test)
+    with suppress(LockLost):
+        async with late.turn() as mine:
+            assert mine
+            until = loop.time() + 0.1
+            while loop.time() < until:  # as a sync call in an async factory
+                pass
+            async with following.turn() as taken:
+                assert taken
+                await late.fail(failure("relation already exists", (), ""))
+                assert await waiting.outcome() is None
+                await following.keep(b"of the next")
+                with pytest.raises(LockLost):
+                    await late.keep(b"of the late one")
+    assert await waiting.outcome() == b"of the next"

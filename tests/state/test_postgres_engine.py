@@ -28,6 +28,7 @@ from tests.state.test_valkey_engine import (  # noqa: F401 (what holds for every
     test_a_value_is_kept_until_it_expires_or_is_deleted,
     test_large_messages_are_not_kept_without_bound,
     test_the_largest_value_makes_the_round,
+    test_what_is_kept_for_good_stands,
     until_gone,
 )
 
@@ -356,3 +357,19 @@ def test_a_missing_client_is_said_with_its_cure() -> None:
     without = "import sys; sys.modules['asyncpg'] = None; import tenure.state.stores.postgres"
     process = subprocess.run([sys.executable, "-c", without], stderr=subprocess.PIPE, text=True, check=False)
     assert "hint: pip install 'tenure[asyncpg]'" in process.stderr
+
+
+async def test_a_pooler_that_gives_other_sessions_is_served(engine: PostgresEngine) -> None:
+    """Where a statement that was prepared is not known, as behind PgBouncer, it is asked anew, and none is prepared."""
+    for _ in range(2):
+        await engine.set("a", b"one", ttl=None)
+        assert await engine.get("a") == b"one"
+        assert engine._pool is not None  # noqa: SLF001 (a session of its own is what the pooler would exchange)
+        async with engine._pool.acquire() as session:  # noqa: SLF001 (likewise)
+            await session.execute("DEALLOCATE ALL")
+    assert await asyncio.gather(*(engine.get("a") for _ in range(8))) == [b"one"] * 8
+    token = await engine.acquire("lock", holder="me", lease=HOUR)
+    assert token is not None
+    assert await engine.renew("lock", holder="me", lease=HOUR)
+    await engine.release("lock", holder="me")
+    assert await engine.acquire("lock", holder="another", lease=HOUR) is not None

@@ -127,6 +127,26 @@ async def test_the_short_form_subscribes_until_the_loop_is_left() -> None:
         assert engine.subscribed == 0
 
 
+async def test_one_subscription_may_be_iterated_over_twice_at_once() -> None:
+    """Each loop gets all that is published, and ends without the other; entered twice at once, it is refused."""
+    async with served() as topic:
+        news = topic.subscribe()
+        first, second = (aiter(news) for _ in range(2))
+        asking = [asyncio.create_task(anext(each)) for each in (first, second)]
+        await settle()
+        await topic.publish(1)
+        assert await asyncio.gather(*asking) == [1, 1]
+        await first.aclose()
+        await topic.publish(2)
+        assert await anext(second) == 2
+        await second.aclose()
+        async with news as messages:
+            with pytest.raises(DeclarationError, match="`readings` is entered twice at once"):
+                await news.__aenter__()
+            await topic.publish(3)
+            assert await anext(messages) == 3
+
+
 async def test_messages_are_copies_of_their_type() -> None:
     """Each subscriber gets an object of its own, of the topic's type."""
 
@@ -270,7 +290,16 @@ async def test_what_cannot_be_sent_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"name": ""}, {"name": "a:b"}, {"scope": "request"}, {"scope": "galaxy"}, {"max_bytes": 0}]
+    "wrong",
+    [
+        {"name": ""},
+        {"name": "a:b"},
+        {"name": 5},
+        {"scope": "request"},
+        {"scope": "galaxy"},
+        {"max_bytes": 0},
+        {"max_bytes": 17 * 1024 * 1024},
+    ],
 )
 def test_a_declaration_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     """Each word of the declaration is held to what it can be."""

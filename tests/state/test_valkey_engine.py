@@ -86,6 +86,13 @@ async def test_a_value_is_kept_until_it_expires_or_is_deleted(engine: ValkeyEngi
     assert await engine.get("cache:users:1") is None
 
 
+async def test_what_is_kept_for_good_stands(engine: ValkeyEngine) -> None:
+    """The first value that is kept under a key is not replaced by a later one."""
+    await engine.keep("once", b"first")
+    await engine.keep("once", b"second")
+    assert await engine.kept("once") == b"first"
+
+
 async def test_the_first_add_sets_the_expiry(url: str, engine: ValkeyEngine) -> None:
     """Adds after the first leave the expiry as it is, and a first one without an expiry sets none."""
     assert [await engine.increment("limit", 2, ttl=HOUR), await engine.increment("limit", -3, ttl=1)] == [2, -1]

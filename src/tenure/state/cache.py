@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from contextlib import asynccontextmanager
+from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 
 from typing_extensions import TypeVar
@@ -198,12 +199,17 @@ class Cache(EngineHandle["Cache[T]"], Generic[T]):
             StateFull: The number would leave 64 bits.
             StateTooLarge: The key has more than 512 bytes.
             NotSerialisable: The key is not text that UTF-8 can write.
-            DeclarationError: `ttl` is not above 0.
+            DeclarationError: `ttl` is not above 0, or `by` no whole number.
             StateUnavailable: The engine does not answer; whether it was added is not known.
             NotStarted: This is the declaration; what is injected keeps values.
             AlreadyClosed: Its app has closed it.
         """
         engine = self._served()
+        try:
+            by = int(index(by))
+        except TypeError:
+            msg = f"by={by!r} of the cache `{self.name}` is no whole number"
+            raise DeclarationError(msg) from None
         return await engine.increment(self._key(key), by, ttl=self._seconds(ttl))
 
     async def get_or_load(self, key: str, load: Callable[[], Awaitable[T]], *, ttl: float | None = None) -> T:

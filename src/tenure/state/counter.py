@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from copy import copy
 from functools import partial
+from numbers import Real
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -108,6 +109,7 @@ class Counter(Handle["Counter"]):
     does: ClassVar[str] = "counts"
 
     def __init__(self, name: str, *, scope: ScopeName, durable: bool = False, interval: float = INTERVAL) -> None:
+        self._refuse_no_name(name)
         if durable and scope == "app":
             msg = f'the counter `{name}` is to be durable, but lives in memory at the scope "app"'
             raise DeclarationError(msg, hint='let the workers of a machine share it: `scope="host"`')
@@ -215,6 +217,6 @@ def _refuse_for_cluster(name: str, *, durable: bool, interval: float) -> None:
     if not name.isprintable() or len(name.encode()) >= NAME_BYTES:
         msg = f"the counter {name!r} cannot be shared by machines: its name is too long, or not printable"
         raise DeclarationError(msg, hint=f"use printable characters, in UTF-8 fewer than {NAME_BYTES} bytes")
-    if not interval >= SHORTEST:
+    if not (isinstance(interval, Real) and interval >= SHORTEST):
         msg = f"interval={interval} of the counter `{name}` is below {SHORTEST} seconds"
         raise DeclarationError(msg, hint=f"the default is {INTERVAL:g}")

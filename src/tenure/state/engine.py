@@ -36,7 +36,7 @@ class Engine(Protocol):
         ...
 
     async def keep(self, key: str, value: bytes) -> None:
-        """Keep a value for good, on disk where the engine has one; no room is made of it for others."""
+        """Keep a value for good unless one is kept, on disk where there is one; no room is made of it for others."""
         ...
 
     async def kept(self, key: str) -> bytes | None:

@@ -89,6 +89,7 @@ class EngineHandle(Handle[T_co]):
     """A handle whose state an engine keeps, under keys that have its name in them."""
 
     def __init__(self, name: str, scope: ScopeName) -> None:
+        self._refuse_no_name(name)
         if ":" in name:
             msg = f"a {self.noun} needs a name without colons, not {name!r}"
             raise DeclarationError(msg, hint=self._example())

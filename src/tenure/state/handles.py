@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from tenure.calls import place
@@ -33,9 +34,7 @@ class Handle(Resource[T_co]):
     does: ClassVar[str] = "keeps"
 
     def __init__(self, name: str, scope: ScopeName, begin: Callable[..., AsyncGenerator[Any]]) -> None:
-        if not name:
-            msg = f"a {self.noun} needs a name"
-            raise DeclarationError(msg, hint=self._example())
+        self._refuse_no_name(name)
         if len(name.encode(errors="surrogatepass")) > NAME_BYTES:
             msg = f"the name of the {self.noun} `{name}` is longer than {NAME_BYTES} bytes"
             raise DeclarationError(msg, hint="give it a shorter one")
@@ -45,6 +44,11 @@ class Handle(Resource[T_co]):
         self._is_closed = False
         super().__init__(begin, scope=scope, name=name, location=self._declared_at())
         self.__doc__ = type(self).__doc__
+
+    def _refuse_no_name(self, name: Any) -> None:  # noqa: ANN401 (what a program gives)
+        if not isinstance(name, str) or not name:
+            msg = f"a {self.noun} needs a name" if name == "" else f"a {self.noun} needs a name, not {name!r}"
+            raise DeclarationError(msg, hint=self._example())
 
     @classmethod
     def _example(cls) -> str:
@@ -78,12 +82,17 @@ class Handle(Resource[T_co]):
 
 def positive(owner: str, **seconds: float | None) -> None:
     """
-    Refuse numbers that are given and not above 0.
+    Refuse what is given and no number above 0; `math.inf` is one.
 
     Raises:
         DeclarationError: One of them is not; the message names it.
     """
     for word, number in seconds.items():
-        if number is not None and not number > 0:
+        if number is None:
+            continue
+        if not isinstance(number, Real):
+            msg = f"{word}={number!r} of the {owner} is no number"
+            raise DeclarationError(msg, hint="give times in seconds, and sizes in bytes")
+        if not number > 0:
             msg = f"{word}={number} of the {owner} is not above 0"
             raise DeclarationError(msg)

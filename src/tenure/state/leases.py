@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from tenure.cancellation import uninterrupted
-from tenure.errors import StateUnavailable
+from tenure.errors import StateError
 from tenure.state.stores.memory_engine import MemoryEngine
 
 if TYPE_CHECKING:
@@ -86,11 +86,17 @@ class Lease:
                     self._lose()
 
     async def _renewed(self) -> bool | None:
-        """Tell whether it is still held; nothing, if that is not known."""
+        """Tell whether it is still held; nothing, if that is not known: whatever the reason, it is tried again."""
         try:
             async with asyncio.timeout_at(self.expires):
                 return await self._engine.renew(self._name, holder=self._holder, lease=self._seconds)
-        except (TimeoutError, StateUnavailable):
+        except Exception as error:  # noqa: BLE001 (an engine that is full, or goes, may have room, or be there, in time)
+            logger.debug(
+                "%s was not renewed: %r",
+                self._name,
+                error,
+                extra={"tenure_event": "lease-not-renewed", "tenure_state": self._name},
+            )
             return None
 
     def _lose(self) -> None:
@@ -115,7 +121,7 @@ class Lease:
                 await self._renewing
         try:
             await self._engine.release(self._name, holder=self._holder)
-        except StateUnavailable as error:
+        except StateError as error:
             logger.warning(
                 "%s is given back when its lease of %g s ends: %s",
                 self._name,

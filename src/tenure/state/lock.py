@@ -6,6 +6,7 @@ import asyncio
 import random
 import sys
 from contextlib import asynccontextmanager
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tenure.calls import place
@@ -13,6 +14,7 @@ from tenure.errors import DeclarationError, LockLost, LockTimeout, NotReentrant
 from tenure.state.engine_handles import EngineHandle
 from tenure.state.handles import positive
 from tenure.state.leases import FIRST_DELAY, LONGEST_DELAY, Lease
+from tenure.state.stores import LONGEST_TTL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -107,6 +109,9 @@ class Lock(EngineHandle["Lock"]):
     def __init__(self, name: str, *, scope: ScopeName, lease: float = 10.0) -> None:
         super().__init__(name, scope)
         positive(f"lock `{name}`", lease=lease)
+        if lease > LONGEST_TTL:
+            msg = f"lease={lease} of the lock `{name}` is no time after which a lock of the dead is free"
+            raise DeclarationError(msg, hint="it is renewed while it is held: the default is 10 seconds")
         self.lease = lease
         self._turn: Turn | None = None
 
@@ -138,8 +143,9 @@ class Lock(EngineHandle["Lock"]):
     @asynccontextmanager
     async def _hold(self, timeout: float, site: tuple[str, int]) -> AsyncGenerator[Held]:  # noqa: ASYNC109 (one deadline for two waits)
         engine = self._served()
-        if not timeout >= 0:
-            msg = f"timeout={timeout} of the lock `{self.name}` is below 0"
+        if not (isinstance(timeout, Real) and timeout >= 0):
+            problem = "is below 0" if isinstance(timeout, Real) else "is no number of seconds"
+            msg = f"timeout={timeout} of the lock `{self.name}` {problem}"
             raise DeclarationError(msg)
         task = asyncio.current_task()
         if self._turn is not None and self._turn.task is task:

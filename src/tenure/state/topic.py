@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
 
 from typing_extensions import TypeVar
 
+from tenure.errors import DeclarationError
 from tenure.state.engine_handles import EngineHandle
 from tenure.state.engines import LARGEST_VALUE, MISSED, Missed
 from tenure.state.handles import positive
+from tenure.state.stores.mailbox import BUFFERED_BYTES
 from tenure.state.values import Unreadable, Values, kind_of_values
 
 if TYPE_CHECKING:
@@ -58,11 +60,22 @@ class Subscription(Generic[T]):
         self._topic = topic
         self._context: AbstractAsyncContextManager[AsyncIterator[bytes | Missed]] | None = None
 
-    async def __aenter__(self) -> Messages[T]:
-        context = self._topic._served().subscribe(self._topic._engine_name)  # noqa: SLF001 (its own kind)
-        received = await context.__aenter__()
-        self._context = context
+    def _begun(self) -> AbstractAsyncContextManager[AsyncIterator[bytes | Missed]]:
+        return self._topic._served().subscribe(self._topic._engine_name)  # noqa: SLF001 (its own kind)
+
+    def _read(self, received: AsyncIterator[bytes | Missed]) -> Messages[T]:
         return Messages(received, self._topic._values)  # noqa: SLF001 (its own kind)
+
+    async def __aenter__(self) -> Messages[T]:
+        if self._context is not None:
+            msg = f"a subscription to the topic `{self._topic.name}` is entered twice at once"
+            raise DeclarationError(msg, hint="subscribe for each: `async with topic.subscribe() as messages`")
+        self._context = context = self._begun()
+        try:
+            return self._read(await context.__aenter__())
+        except BaseException:
+            self._context = None
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -72,8 +85,8 @@ class Subscription(Generic[T]):
             await context.__aexit__(kind, error, traceback)
 
     async def __aiter__(self) -> AsyncGenerator[T | Missed]:
-        async with self as messages:
-            async for message in messages:
+        async with self._begun() as received:  # its own, so that two may iterate at once
+            async for message in self._read(received):
                 yield message
 
 
@@ -121,6 +134,9 @@ class Topic(EngineHandle["Topic[T]"], Generic[T]):
     ) -> None:
         super().__init__(name, scope)
         positive(f"topic `{name}`", max_bytes=max_bytes)
+        if max_bytes > BUFFERED_BYTES:
+            msg = f"the topic `{name}` has messages of {max_bytes} bytes, more than are kept for a subscriber"
+            raise DeclarationError(msg, hint=f"send less at once, at most {BUFFERED_BYTES} bytes, or where it is kept")
         self._type = type
         self._max_bytes = max_bytes
         self._engine_name = f"topic:{name}"

@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from tenure.errors import LockTimeout, StateUnavailable
 from tenure.host import locks
-from tenure.state.lock import Lock
+from tenure.state.lock import Held, Lock
 from tenure.state.stores import places
 from tenure.threads import in_own_thread
 
@@ -302,6 +302,7 @@ class ClusterTurns:
         self._value_key, self._failure_key = f"once:{key}:value", f"once:{key}:failure"
         self._lock = Lock(f"once {key}", scope="cluster")
         self._lock._begin(engine)  # noqa: SLF001 (a lock of ours, which no app injects)
+        self._held: Held | None = None
         self._seen = ""
 
     async def join(self) -> None:
@@ -317,7 +318,7 @@ class ClusterTurns:
         """Take the turn for a block, if nobody has it, without waiting; gives whether it was taken."""
         async with AsyncExitStack() as stack:
             try:
-                await stack.enter_async_context(self._lock.hold(timeout=0))
+                self._held = await stack.enter_async_context(self._lock.hold(timeout=0))
             except LockTimeout:
                 taken = False
             else:
@@ -333,10 +334,19 @@ class ClusterTurns:
         return told if told is not None and told.identity != self._seen else None
 
     async def keep(self, value: bytes) -> None:
-        """Give the others the value; only in one's turn."""
+        """
+        Give the others the value; only in one's turn. The first that is kept stands.
+
+        Raises:
+            LockLost: Another has the turn by now, and the others its value.
+        """
+        if self._held is not None:
+            self._held.check()
         await self._engine.keep(self._value_key, value)
 
     async def fail(self, why: Failure) -> None:
-        """Tell those who wait that it failed; only in one's turn."""
+        """Tell those who wait that it failed; not where another has the turn by now, for whom they wait."""
+        if self._held is not None and self._held.lost:
+            return
         self._seen = why.identity
         await self._engine.set(self._failure_key, why.written(), ttl=FAILURE_KEPT)

@@ -56,3 +56,19 @@ def has_stray(rest: str) -> bool:
     """Tell whether there is an `@` in what follows that of an address, but for the values of its options."""
     path, _, query = rest.partition("?")
     return "@" in path or any("@" in option and "=" not in option for option in query.split("&"))
+
+
+def postgres_at(dsn: str) -> str:
+    """
+    Say where a PostgreSQL server is that an engine is to use, without its password.
+
+    Raises:
+        DeclarationError: That is no address of one.
+    """
+    refuse_misread(dsn, "the address of the engine of shared state", POSTGRES)
+    parts = urlsplit(dsn)
+    if parts.scheme not in {"postgresql", "postgres"}:
+        msg = "the address of the engine of shared state is not one of a PostgreSQL server"
+        raise DeclarationError(msg, hint=f"{POSTGRES}, without a driver's name")
+    host = parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", ["localhost"])[0]
+    return f"{host}{parts.path}"

@@ -130,8 +130,8 @@ class MemoryEngine:
         return self._entries_of(key).remove(key)
 
     async def keep(self, key: str, value: bytes) -> None:
-        """Keep a value as long as the engine lives."""
-        self._for_good[key] = value
+        """Keep a value as long as the engine lives, unless one is kept."""
+        self._for_good.setdefault(key, value)
 
     async def kept(self, key: str) -> bytes | None:
         """Give what `keep` has kept, or nothing."""

@@ -16,11 +16,11 @@ import asyncio
 import random
 import re
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Self, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tenure.errors import DeclarationError, MissingExtra, StateError, StateFull, StateUnavailable
-from tenure.state.stores.addresses import POSTGRES, refuse_misread
+from tenure.state.stores import LONGEST_TTL
+from tenure.state.stores.addresses import POSTGRES, postgres_at
 from tenure.state.stores.notifications import Notifications, channel_of, parts_of
 from tenure.state.stores.whole_numbers import LARGEST, SMALLEST, beyond_64_bits, no_number, within_64_bits
 
@@ -53,7 +53,6 @@ SWEEP_PAUSE, BATCH_PAUSE = 10.0, 0.05
 """Seconds between two sweeps of what has expired, and between two batches of one."""
 PAUSE = 0.02
 """Seconds between two attempts to connect."""
-LONGEST_TTL = 100 * 365 * 86400.0
 CLOSED = "it was closed from here"
 
 _WHOLE_NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
@@ -68,6 +67,8 @@ ABSENT = (
 """What tells that there is no connection now, where another attempt may get one."""
 FAILURES = (*ABSENT, exceptions.PostgresError, exceptions.InternalClientError)
 """All that asyncpg raises for a server's reasons."""
+UNPREPARED = (exceptions.InvalidSQLStatementNameError, exceptions.DuplicatePreparedStatementError)
+"""What tells that another session answers than the one that has prepared a statement."""
 UNDONE = (exceptions.SerializationError, exceptions.DeadlockDetectedError)
 """What the server takes back for the sake of another transaction, and does when it is asked again."""
 
@@ -106,7 +107,7 @@ class PostgresEngine:
         pool: asyncpg.Pool[Record] | None = None,
         deadline: float = DEADLINE,
     ) -> None:
-        self._name = "that of the app's pool" if dsn is None else _place(dsn)
+        self._name = "that of the app's pool" if dsn is None else postgres_at(dsn)
         if dsn is None and not isinstance(pool, asyncpg.Pool):
             message = "an engine of shared state over PostgreSQL has neither an address nor a pool of asyncpg"
             raise DeclarationError(message, hint=f"{POSTGRES}, or give `pool=`")
@@ -115,6 +116,7 @@ class PostgresEngine:
         self._deadline = deadline
         self._pool = pool
         self._owns_pool = pool is None
+        self._prepares = True
         self._is_closed = False
         self._gone_since: float | None = None
         self._releasing: set[asyncio.Future[None]] = set()
@@ -133,12 +135,7 @@ class PostgresEngine:
         """
         if self._pool is None:
             self._pool = asyncpg.create_pool(
-                self._dsn,
-                min_size=0,
-                max_size=CONNECTIONS,
-                reset=_leave,
-                timeout=self._deadline,
-                command_timeout=self._deadline,
+                self._dsn, min_size=0, max_size=CONNECTIONS, reset=_leave, **self._connecting()
             )
         try:
             if self._owns_pool:
@@ -264,6 +261,9 @@ class PostgresEngine:
                             return await ask(session)
                     except UNDONE:
                         continue
+                    except UNPREPARED:
+                        if not await self._prepares_no_more():
+                            raise
                     except UNMADE:
                         async with self._borrowed(until) as session:
                             await make_tables(session)
@@ -271,6 +271,23 @@ class PostgresEngine:
             raise self._unavailable(self._reason or self._silence(was_asked=was_asked)) from error
         except FAILURES as error:
             raise self._refusal(error) from error
+
+    def _connecting(self) -> dict[str, Any]:
+        options = {"timeout": self._deadline, "command_timeout": self._deadline}
+        return options if self._prepares else {**options, "statement_cache_size": 0}
+
+    async def _prepares_no_more(self) -> bool:
+        """
+        Keep no prepared statements from now on, which takes longer; tells whether that is for this engine to say.
+
+        A pooler such as PgBouncer may give each transaction another session, where such a statement is not known.
+        """
+        if self._pool is None or not self._owns_pool:
+            return False
+        self._prepares = False
+        self._pool.set_connect_args(self._dsn, **self._connecting())
+        await self._pool.expire_connections()
+        return True
 
     @asynccontextmanager
     async def _borrowed(self, until: float) -> AsyncGenerator[PoolConnectionProxy[Record]]:
@@ -368,17 +385,6 @@ async def _leave(session: object) -> None:
 def _end(session: Session) -> None:
     with suppress(exceptions.InterfaceError):  # it has ended by itself
         session.terminate()
-
-
-def _place(dsn: str) -> str:
-    """Say where a server is, without its password."""
-    refuse_misread(dsn, "the address of the engine of shared state", POSTGRES)
-    parts = urlsplit(dsn)
-    if parts.scheme not in {"postgresql", "postgres"}:
-        message = "the address of the engine of shared state is not one of a PostgreSQL server"
-        raise DeclarationError(message, hint=f"{POSTGRES}, without a driver's name")
-    host = parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", ["localhost"])[0]
-    return f"{host}{parts.path}"
 
 
 def _seconds(given: float | None) -> float | None:

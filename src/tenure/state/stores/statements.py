@@ -82,7 +82,7 @@ _DURABLY = (
 
 KEEP: Final = f"""
 INSERT INTO tenure.state_kept (deployment, key, value) VALUES ($1, $2, $3)
-ON CONFLICT (deployment, key) DO UPDATE SET value = excluded.value RETURNING true, {_DURABLY}
+ON CONFLICT (deployment, key) DO NOTHING RETURNING true, {_DURABLY}
 """  # noqa: S608 (words of our own)
 
 KEPT: Final = "SELECT value FROM tenure.state_kept WHERE deployment = $1 AND key = $2"

@@ -70,8 +70,7 @@ class Subscriptions:
         self._is_closed = True
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
         for mailboxes in self._mailboxes.values():
             for mailbox in mailboxes:
                 mailbox.close()

@@ -21,6 +21,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tenure.errors import StateError, StateFull, StateUnavailable
+from tenure.state.stores import LONGEST_TTL
 from tenure.state.stores.subscriptions import Subscriptions
 from tenure.state.stores.whole_numbers import beyond_64_bits, no_number, within_64_bits
 from tenure.state.stores.wire import Line, NotInCharge, OutOfMemory, Refused, Server, Unanswered, UnknownScript
@@ -162,8 +163,8 @@ class ValkeyEngine:
         return bool(await self._do("DEL", self._value(key)))
 
     async def keep(self, key: str, value: bytes) -> None:
-        """Keep a value for good, as far as the server does; no room is made of it for others."""
-        await self._do("SET", f"{self._prefix}:kept:{key}", value)
+        """Keep a value for good, as far as the server does, unless one is; no room is made of it for others."""
+        await self._do("SET", f"{self._prefix}:kept:{key}", value, "NX")
 
     async def kept(self, key: str) -> bytes | None:
         """Give what `keep` has kept, or nothing."""
@@ -284,4 +285,4 @@ class ValkeyEngine:
 
 
 def _milliseconds(seconds: float) -> int:
-    return max(1, math.ceil(seconds * 1000))
+    return max(1, math.ceil(min(seconds, LONGEST_TTL) * 1000))

@@ -38,6 +38,8 @@ SCHEMES = {"valkey": "redis", "valkeys": "rediss", "redis": "redis", "rediss": "
 """How an address may begin, and what redis-py calls it."""
 PAUSE = 0.02
 """Seconds between two attempts to connect."""
+LISTENS = 5
+"""Turns of the event loop within which it reads what has come, and hands it on."""
 CLOSED = "it was closed from here"
 _LIKE = "write it like `valkey://user:password@host:6379/0`, `valkeys://` for TLS, or `unix:///path/of/socket`"
 
@@ -166,10 +168,11 @@ class Wire:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._send_all())
                 group.create_task(self._receive_all())
-        except* (OSError, RedisError) as errors:
+        except* Exception as errors:  # noqa: BLE001 (nothing more comes; uvloop has a RuntimeError for what is lost)
             reason = str(errors.exceptions[0])
         finally:
-            await self._connection.disconnect(nowait=True)
+            with suppress(OSError, RedisError, RuntimeError):
+                await self._connection.disconnect(nowait=True)
         self._lost(reason)
 
     async def _send_all(self) -> None:
@@ -208,6 +211,7 @@ class Line:
         self._attempt: asyncio.Task[None] | None = None
         self._lost_at: float | None = None
         self._reason = ""
+        self._asked = 0.0
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -228,16 +232,33 @@ class Line:
         wire: Wire | None = None
         try:
             async with asyncio.timeout_at(until):
+                if self._is_overdue():
+                    await self._replaced()
                 wire = self._wire or await self._opened()
                 answer: asyncio.Future[Any] = loop.create_future()
+                wire.put(*words)  # first: what cannot be written has no answer, and must not have another's
+                if not self._awaited:
+                    self._asked = loop.time()
                 self._awaited.append(answer)
-                wire.put(*words)
                 return await answer
         except TimeoutError:
             if wire is not None and wire is self._wire and wire.heard < began:
                 # Not slow but silent: the connection may be dead without either end knowing.
                 self._drop(wire, "it has fallen silent")
             raise Unanswered(self._reason or f"it did not answer within {self._deadline:g} s") from None
+
+    def _is_overdue(self) -> bool:
+        """Tell whether the server owes an answer for too long, though none of those who asked may still wait for it."""
+        wire = self._wire
+        silent = asyncio.get_running_loop().time() - self._deadline
+        return wire is not None and bool(self._awaited) and max(wire.heard, self._asked) < silent
+
+    async def _replaced(self) -> None:
+        """Give a connection up that is silent, unless this process is what has not listened."""
+        for _ in range(LISTENS):
+            await asyncio.sleep(0)
+        if self._wire is not None and self._is_overdue():
+            self._drop(self._wire, "it has fallen silent")
 
     def renew(self) -> None:
         """Let the next call open another connection; who still waits is told."""
