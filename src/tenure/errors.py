@@ -47,6 +47,7 @@ Every error that tenure raises, in one tree.
     │   │   ├── NestedBorrow      nested-borrow       all who hold a connection wait for another
     │   │   └── Unreachable       unreachable         the server is away, restarts or does not answer
     │   ├── ConcurrentUse         concurrent-use      two tasks have transactions on one connection
+    │   ├── TransactionFailed     transaction-failed  a statement failed, was forgiven, and nothing can be committed
     │   ├── BlockingCall          blocking-call       a sync connection is used in an event loop
     │   └── BudgetExceeded        pool-budget         fewer connections than workers, or more workers than said
     ├── RemoteError               remote              (these are in `tenure.remote`)

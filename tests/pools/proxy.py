@@ -18,6 +18,7 @@ class Proxy:
         port: Where it listens, on 127.0.0.1.
         dsn: The address of PostgreSQL by way of the proxy.
         open: How many connections lead through it now.
+        kept: How many messages it keeps while it is silent.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -26,6 +27,7 @@ class Proxy:
         self._flows.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.open = 0
+        self.kept = 0
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -78,7 +80,9 @@ class Proxy:
 
     async def _pump(self, reader: StreamReader, writer: StreamWriter, flows: asyncio.Event) -> None:
         while data := await reader.read(65536):
+            self.kept += 1
             await flows.wait()
+            self.kept -= 1
             writer.write(data)
             await writer.drain()
         raise EOFError  # one direction has ended: so does the other

@@ -1,7 +1,8 @@
 """What borrows from an asyncpg pool: when a connection is taken and given back, and what is committed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from traceback import format_exception
 from typing import Annotated
 
@@ -15,8 +16,9 @@ from pydantic import SecretStr
 from tenure import lifespan, override, running, scoped
 from tenure.errors import AlreadyClosed, DeclarationError, StartFailed
 from tenure.pools.asyncpg import Connection, Pool, PoolResource, PoolSettings, pool
-from tenure.pools.errors import ConcurrentUse
+from tenure.pools.errors import ConcurrentUse, TransactionFailed
 from tests.pools.apps import SIZE, served
+from tests.pools.proxy import Proxy
 from tests.waiting import until
 
 TABLE = """
@@ -270,6 +272,216 @@ async def test_two_transactions_of_a_request_are_one(dsn: str, aside: asyncpg.Co
         assert (await client.post("/2")).json() is True
         assert opened.stats.in_use == 0
     assert await rows(aside) == [2]
+
+
+async def cut_off(proxy: Proxy, ask: Callable[[], Awaitable[object]]) -> None:
+    """Cancel what waits for an answer, just before there is one."""
+    proxy.fall_silent()
+    asking = asyncio.ensure_future(ask())
+    await until(lambda: proxy.kept)
+    asking.cancel()
+    proxy.speak()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+async def test_what_follows_a_beginning_that_was_cut_off_is_in_a_transaction(
+    dsn: str, aside: asyncpg.Connection
+) -> None:
+    """A first statement that is given up while the transaction begins takes neither commit nor rollback from others."""
+    async with Proxy(dsn) as proxy:
+        database = pool(proxy.dsn, min_size=1)
+        app = FastAPI(lifespan=lifespan)
+
+        @app.post("/{row}", status_code=201)
+        async def write(row: int, transaction: Annotated[Connection, Depends(database.transaction)]) -> None:
+            await cut_off(proxy, lambda: transaction.fetchval("SELECT 1"))
+            await transaction.execute("INSERT INTO written (id) VALUES ($1)", row)
+            assert await rows(aside) == []
+            if row > 100:
+                raise HTTPException(404)
+
+        async with served(app, database) as (client, opened):
+            assert (await client.post("/101")).status_code == 404
+            assert (await client.post("/1")).status_code == 201
+            assert await rows(aside) == [1]
+            assert (opened.stats.in_use, opened.stats.killed) == (0, 0)
+
+
+async def test_a_block_whose_beginning_is_cut_off_leaves_no_transaction_behind(
+    dsn: str, aside: asyncpg.Connection
+) -> None:
+    """What else is done on the borrowed connection is committed by itself, and a later block is a transaction."""
+    async with Proxy(dsn) as proxy:
+        database = pool(proxy.dsn, min_size=1)
+        async with running(also=[database]) as scope, (await scope.get(database)).borrow() as connection:
+            await cut_off(proxy, lambda: insert_all(connection, 1))
+            await connection.execute("INSERT INTO written (id) VALUES (2)")
+            assert await rows(aside) == [2]
+            await insert_all(connection, 3)
+            assert await rows(aside) == [2, 3]
+
+
+async def test_a_rollback_keeps_the_connection(dsn: str, aside: asyncpg.Connection) -> None:
+    """What has rolled back serves the next one on the same connection, and nothing is warned of."""
+    database = pool(dsn, max_size=1)
+    async with served(writing(database), database) as (client, opened):
+        before = await opened_by(opened)
+        for row in (101, 102):
+            assert (await client.post(f"/{row}/1")).status_code == 404
+        assert await opened_by(opened) == before
+        assert await rows(aside) == []
+
+
+async def opened_by(pool: Pool) -> int:
+    """Tell which connection the pool lends."""
+    async with pool.borrow() as connection:
+        return await connection.fetchval(BACKEND)
+
+
+async def test_a_block_that_ends_under_another_statement_and_is_cancelled_gives_its_connection_back(
+    dsn: str, aside: asyncpg.Connection
+) -> None:
+    """While a task that it has left behind still uses the connection, its end is waited for, cancelled or not."""
+    database = pool(dsn, max_size=1)
+    async with running(also=[database, database.connection]) as scope:
+        opened, connection = await scope.get(database), await scope.get(database.connection)
+        left: list[asyncio.Task[object]] = []
+
+        async def work() -> None:
+            async with connection.transaction() as transaction:
+                await transaction.execute("INSERT INTO written (id) VALUES (1)")
+                left.append(asyncio.create_task(transaction.fetchval("SELECT pg_advisory_xact_lock(4711)")))
+                await asyncio.sleep(0)  # it has begun
+
+        await aside.execute("SELECT pg_advisory_lock(4711)")
+        working = asyncio.create_task(work())
+        await until(lambda: left)
+        working.cancel()
+        await aside.execute("SELECT pg_advisory_unlock(4711)")
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        await left[0]
+        await until(lambda: opened.stats.in_use == 0)
+        assert await rows(aside) == []
+
+
+async def refused(connection: Connection) -> None:
+    """Be refused by the database, and think nothing of it."""
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await connection.execute("INSERT INTO written (id) VALUES (1), (1)")
+
+
+async def given_up(connection: Connection) -> None:
+    """Wait for an answer that takes too long, and think nothing of it."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await connection.fetchval("SELECT pg_sleep(50)")
+
+
+def forgiving(database: PoolResource, fail: Callable[[Connection], Awaitable[None]]) -> FastAPI:
+    """Make an app that goes on where a statement has failed, in each way to have a transaction."""
+    app = FastAPI(lifespan=lifespan)
+
+    async def write(connection: Connection, *, savepoint: bool) -> None:
+        await connection.execute("INSERT INTO written (id) VALUES (7)")
+        if savepoint:
+            with suppress(LookupError):
+                async with connection.transaction():
+                    await fail(connection)
+                    raise LookupError
+        else:
+            await fail(connection)
+
+    @app.post("/declared", status_code=201)
+    async def declared(
+        transaction: Annotated[Connection, Depends(database.transaction)], *, savepoint: bool = False
+    ) -> None:
+        await write(transaction, savepoint=savepoint)
+
+    @app.post("/block", status_code=201)
+    async def block(
+        connection: Annotated[Connection, Depends(database.connection)], *, savepoint: bool = False
+    ) -> None:
+        async with connection.transaction() as transaction:
+            await write(transaction, savepoint=savepoint)
+
+    @app.post("/borrowed", status_code=201)
+    async def borrowed(pool: Annotated[Pool, Depends(database)], *, savepoint: bool = False) -> None:
+        async with pool.borrow() as connection, connection.transaction() as transaction:
+            await write(transaction, savepoint=savepoint)
+
+    return app
+
+
+@pytest.mark.parametrize("fail", [refused, given_up])
+@pytest.mark.parametrize("way", ["declared", "block", "borrowed"])
+async def test_a_transaction_in_which_a_statement_has_failed_is_no_success(
+    dsn: str, aside: asyncpg.Connection, way: str, fail: Callable[[Connection], Awaitable[None]]
+) -> None:
+    """PostgreSQL commits nothing of it: where the error was caught, the end raises; a savepoint bounds the failure."""
+    database = pool(dsn, max_size=1)
+    app = forgiving(database, fail)
+    said: list[TransactionFailed] = []
+
+    @app.exception_handler(TransactionFailed)
+    async def keep(request: object, error: TransactionFailed) -> None:
+        said.append(error)
+        raise HTTPException(500)
+
+    async with served(app, database) as (client, opened):
+        before = await opened_by(opened)
+        assert (await client.post(f"/{way}")).status_code == 500
+        assert await rows(aside) == []
+        assert (await client.post(f"/{way}?savepoint=true")).status_code == 201
+        assert await rows(aside) == [7]
+        assert await opened_by(opened) == before
+        assert (opened.stats.in_use, opened.stats.killed) == (0, 0)
+    (error,) = said
+    assert error.code == "transaction-failed"
+    line = fail.__code__.co_firstlineno  # type: ignore[attr-defined]
+    (failed_at,) = (int(where.rpartition(":")[2]) for where in error.path)
+    assert line < failed_at < line + 6
+
+
+async def test_a_savepoint_in_which_a_statement_has_failed_is_no_success_either(
+    dsn: str, aside: asyncpg.Connection
+) -> None:
+    """Its end raises, it is undone, and the transaction around it goes on; later statements do not hide the line."""
+    database = pool(dsn, max_size=1)
+
+    async def fail(connection: Connection) -> None:
+        async with connection.transaction():
+            await refused(connection)
+            with pytest.raises(asyncpg.InFailedSQLTransactionError):
+                await connection.fetchval("SELECT 1")
+
+    async with running(also=[database.connection]) as scope:
+        connection = await scope.get(database.connection)
+        async with connection.transaction():
+            await connection.execute("INSERT INTO written (id) VALUES (7)")
+            with pytest.raises(TransactionFailed) as raised:
+                await fail(connection)
+            await connection.execute("INSERT INTO written (id) VALUES (8)")
+        assert await rows(aside) == [7, 8]
+    assert raised.value.path == (f"failed at tests/pools/test_asyncpg.py:{refused.__code__.co_firstlineno + 3}",)
+
+
+async def test_a_failure_on_the_drivers_own_connection_is_no_success(dsn: str, aside: asyncpg.Connection) -> None:
+    """What fails out of our sight is found out at the end of the transaction."""
+    database = pool(dsn, max_size=1)
+
+    async def write(connection: Connection) -> None:
+        async with connection.transaction() as transaction:
+            driver = transaction.driver_connection
+            await driver.execute("INSERT INTO written (id) VALUES (7)")
+            with pytest.raises(asyncpg.UniqueViolationError):
+                await driver.execute("INSERT INTO written (id) VALUES (7)")
+
+    async with running(also=[database.connection]) as scope:
+        with pytest.raises(TransactionFailed):
+            await write(await scope.get(database.connection))
+    assert await rows(aside) == []
 
 
 async def insert_all(connection: Connection, *numbers: int) -> None:

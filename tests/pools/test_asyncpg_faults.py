@@ -16,7 +16,7 @@ from tenure.pools.asyncpg import Connection, Pool, pool
 from tenure.pools.errors import PoolExhausted, Unreachable
 from tests.pools.apps import SIZE, served
 from tests.pools.proxy import Proxy
-from tests.pools.silences import outlive_silence
+from tests.pools.silences import answered, outlive_silence
 from tests.waiting import until
 
 BACKEND = "SELECT pg_backend_pid()"
@@ -184,6 +184,46 @@ async def test_a_silent_server_is_noticed_and_everyone_refused_until_it_speaks(
                 assert {type(each) for each in heard} == {Unreachable}
     said = [record.message for record in caplog.records]
     assert said.count("the server of pool database answers again") == 2
+
+
+async def test_a_silence_while_a_connection_is_given_back_passes_as_any_other(dsn: str) -> None:
+    """The watch over the pool goes on: who waits is ended, and what follows the silence is answered."""
+    async with Proxy(dsn) as proxy:
+        database = pool(proxy.dsn, max_size=2, min_size=2, command_timeout=GIVEN_UP, release_timeout=50)
+        async with running(also=[database, database.connection]) as scope:
+            connection = await scope.get(database.connection)
+            proxy.fall_silent()
+            asking, giving_back = (asyncio.create_task(connection.fetchval("SELECT 1")) for _ in range(2))
+            await until(lambda: proxy.kept == 2)
+            giving_back.cancel()
+            with pytest.raises(Unreachable):
+                await asking
+            assert not giving_back.done()
+            proxy.speak()
+            with pytest.raises(asyncio.CancelledError):
+                await giving_back
+            assert await answered(lambda: connection.fetchval("SELECT 1")) == 1
+
+
+async def test_a_watch_that_fails_is_told_and_goes_on(
+    dsn: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong in one look at the pool is in the log, and the next look is taken all the same."""
+    database = pool(dsn, leak_after=0.01, name="database")
+    async with running(also=[database]) as scope:
+        opened = await scope.get(database)
+
+        def fails_once(*_: object) -> None:
+            monkeypatch.undo()
+            raise LookupError
+
+        monkeypatch.setattr("tenure.pools.watch.tell", fails_once)
+        for leaked in (1, 2):
+            async with opened.borrow():
+                await until(lambda leaked=leaked: opened.stats.leaked == leaked)
+    (said,) = [record for record in caplog.records if getattr(record, "tenure_event", "") == "watch-failed"]
+    assert said.message == "the watch of pool database goes on, although it has failed"
+    assert said.__dict__["tenure_pool"] == "database"
 
 
 async def test_a_statement_that_takes_long_is_not_taken_for_silence(dsn: str) -> None:

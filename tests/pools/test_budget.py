@@ -1,8 +1,10 @@
 """How many connections each of several workers has."""
 
+import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,8 +14,11 @@ import pytest
 
 from tenure import running
 from tenure.errors import StartFailed
+from tenure.host import locks
+from tenure.pools import budget
 from tenure.pools.asyncpg import pool
 from tenure.pools.errors import BudgetExceeded
+from tests.waiting import until
 
 PROJECT = Path(__file__).parents[2]
 
@@ -45,6 +50,37 @@ async def test_a_budget_that_does_not_suffice_is_refused(dsn: str) -> None:
         async with running(also=[database]):
             pass
     assert isinstance(raised.value.__cause__, BudgetExceeded)
+
+
+async def test_a_start_that_is_cancelled_keeps_no_part_of_a_budget(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is cancelled while it takes its part, the next start has it, and need not wait for it."""
+    database = pool(dsn, max_connections=4, workers=1, name="database")
+    taking, go_on = threading.Event(), threading.Event()
+    take = locks.take
+
+    def slowly(path: Path) -> locks.Lock | None:
+        part = take(path)
+        taking.set()
+        go_on.wait(20)
+        return part
+
+    async def start() -> int:
+        async with running(also=[database]) as scope:
+            return (await scope.get(database)).stats.size
+
+    def is_cancelled() -> bool:
+        return any(task.cancelling() for task in asyncio.all_tasks() if task.get_name() == "tenure: database")
+
+    monkeypatch.setattr(locks, "take", slowly)
+    monkeypatch.setattr(budget, "PATIENCE", 0)
+    starting = asyncio.create_task(start())
+    await until(taking.is_set)
+    starting.cancel()
+    await until(is_cancelled)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert await start() == 4
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """What borrows from an async SQLAlchemy engine: when a connection is taken and given back, and what is committed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, suppress
 from traceback import format_exception
 from typing import Annotated, Any
 
@@ -12,15 +12,17 @@ from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import URL, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from tenure import lifespan, override, running
 from tenure.errors import AlreadyClosed, DeclarationError, StartFailed
-from tenure.pools.errors import BudgetExceeded, ConcurrentUse
+from tenure.pools.errors import BudgetExceeded, ConcurrentUse, TransactionFailed, Unreachable
 from tenure.pools.sqlalchemy import AsyncEnginePool, EngineResource, PoolSettings, engine, sync_engine
 from tests.pools.apps import SIZE, served
-from tests.pools.tables import TABLE, Seat, asked
+from tests.pools.proxy import Proxy
+from tests.pools.silences import answered
+from tests.pools.tables import BACKEND, TABLE, Seat, asked
 from tests.waiting import until
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -125,6 +127,164 @@ async def test_errors_of_the_program_pass_unchanged(dsn: str) -> None:
                 with pytest.raises(IntegrityError):
                     await session.flush()
         assert len(pids) == 1
+
+
+async def refused(session: AsyncSession) -> None:
+    """Be refused by the database, and think nothing of it."""
+    with pytest.raises(IntegrityError):
+        await session.execute(text("INSERT INTO seats VALUES (1, -1)"))
+
+
+async def given_up(session: AsyncSession) -> None:
+    """Wait for an answer that takes too long, and think nothing of it."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await session.execute(text("SELECT pg_sleep(50)"))
+
+
+def forgiving(database: EngineResource, fail: Callable[[AsyncSession], Awaitable[None]]) -> FastAPI:
+    """Make an app that goes on where a statement has failed, in each way to have a transaction."""
+    app = FastAPI(lifespan=lifespan)
+
+    async def write(session: AsyncSession, *, savepoint: bool) -> None:
+        session.add(Seat(id=7, seat=7))
+        await session.flush()
+        if savepoint:
+            with suppress(LookupError):
+                async with session.begin_nested():
+                    await fail(session)
+                    raise LookupError
+        else:
+            await fail(session)
+
+    @app.post("/session", status_code=201)
+    async def declared(session: Annotated[AsyncSession, Depends(database.session)], *, savepoint: bool = False) -> None:
+        await write(session, savepoint=savepoint)
+
+    @app.post("/begin", status_code=201)
+    async def begin(sessions: Annotated[Sessions, Depends(database.sessions)], *, savepoint: bool = False) -> None:
+        async with sessions.begin() as session:
+            await write(session, savepoint=savepoint)
+
+    @app.post("/rolled-back", status_code=201)
+    async def rolled_back(
+        session: Annotated[AsyncSession, Depends(database.session)], *, savepoint: bool = False
+    ) -> None:
+        await fail(session)
+        await session.rollback()
+        await write(session, savepoint=savepoint)
+
+    return app
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("fail", [refused, given_up])
+@pytest.mark.parametrize("way", ["session", "begin", "rolled-back"])
+async def test_a_transaction_in_which_a_statement_has_failed_is_no_success(
+    dsn: str, caplog: pytest.LogCaptureFixture, way: str, fail: Callable[[AsyncSession], Awaitable[None]]
+) -> None:
+    """Where its error was caught, the commit raises, as nothing would be committed; a savepoint bounds the failure."""
+    database = engine(dsn, max_size=1)
+    app = forgiving(database, fail)
+    said: list[TransactionFailed] = []
+
+    @app.exception_handler(TransactionFailed)
+    async def keep(request: object, error: TransactionFailed) -> None:
+        said.append(error)
+        raise HTTPException(500)
+
+    async with served(app, database.pool) as (client, opened):
+        before = await lent(opened)
+        assert (await client.post(f"/{way}")).status_code == 500
+        assert await seats(dsn) == []
+        assert (await client.post(f"/{way}?savepoint=true")).status_code == 201
+        assert await seats(dsn) == [7]
+        assert await lent(opened) == before
+        assert (opened.stats.in_use, opened.stats.open, opened.stats.killed) == (0, 1, 0)
+    (error,) = said
+    assert error.code == "transaction-failed"
+    first = fail.__code__.co_firstlineno  # type: ignore[attr-defined]
+    (failed_at,) = (int(where.rpartition(":")[2]) for where in error.path)
+    assert first < failed_at < first + 6
+    assert [record for record in caplog.records if record.name == "tenure" and record.levelname != "INFO"] == []
+
+
+async def lent(pool: AsyncEnginePool) -> object:
+    """Tell which connection the pool lends."""
+    async with pool.sessions() as session:
+        return await session.scalar(text(BACKEND))
+
+
+@pytest.mark.usefixtures("table")
+async def test_a_session_goes_on_after_a_transaction_that_has_failed(dsn: str) -> None:
+    """What it is told at the commit can be rolled back, and the next transaction is committed; the engine's own too."""
+    database = engine(dsn, max_size=1)
+    async with running(also=[database, database.sessions]) as scope:
+        async with (await scope.get(database.sessions))() as session:
+            await refused(session)
+            with pytest.raises(TransactionFailed):
+                await session.commit()
+            await session.rollback()
+            session.add(Seat(id=1, seat=1))
+            await session.commit()
+        assert await seats(dsn) == [1]
+
+        async with (await scope.get(database)).connect() as connection:
+            with pytest.raises(DBAPIError):
+                await connection.execute(text("SELECT 1 / 0"))
+            with pytest.raises(TransactionFailed):
+                await connection.commit()
+            await connection.rollback()
+            assert (await connection.execute(ONE)).scalar_one() == 1
+            await connection.commit()
+
+
+@pytest.mark.usefixtures("table")
+async def test_a_server_that_is_silent_at_the_commit_is_unreachable_where_a_statement_has_failed(dsn: str) -> None:
+    """Where nobody can tell whether the transaction has failed, that is said, and the connection is not lost."""
+    async with Proxy(dsn) as proxy:
+        database = engine(proxy.dsn, max_size=1, release_timeout=1)
+        async with running(also=[database.pool]) as scope:
+            opened = await scope.get(database.pool)
+
+            async def write() -> None:
+                async with opened.sessions.begin() as session:
+                    await refused(session)
+                    proxy.fall_silent()
+
+            with pytest.raises(Unreachable):
+                await write()
+            proxy.speak()
+            await until(lambda: opened.stats.in_use == 0)
+            assert await answered(lambda: lent(opened))
+
+
+@pytest.mark.usefixtures("table")
+async def test_a_commit_that_is_cancelled_where_a_statement_has_failed_is_rolled_back(dsn: str) -> None:
+    """The connection serves the next session as any other: what that does not commit is not there."""
+    async with Proxy(dsn) as proxy:
+        database = engine(proxy.dsn, max_size=1)
+        async with running(also=[database.pool]) as scope:
+            opened = await scope.get(database.pool)
+            before = await lent(opened)
+
+            async def write() -> None:
+                async with opened.sessions() as session:
+                    await refused(session)
+                    proxy.fall_silent()
+                    await session.commit()
+
+            writing = asyncio.create_task(write())
+            await until(lambda: proxy.kept)
+            writing.cancel()
+            proxy.speak()
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+            async with opened.sessions() as session:
+                session.add(Seat(id=1, seat=1))
+                await session.flush()
+                assert await session.scalar(text(BACKEND)) == before
+        assert await seats(dsn) == []
 
 
 async def test_a_session_takes_its_connection_at_the_first_statement(dsn: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated
 
 import pytest
@@ -17,10 +18,10 @@ from sqlalchemy.orm import Session
 
 from tenure import lifespan, running
 from tenure.errors import AlreadyClosed
-from tenure.pools.errors import BlockingCall
+from tenure.pools.errors import BlockingCall, TransactionFailed
 from tenure.pools.sqlalchemy import SyncEnginePool, SyncEngineResource, sync_engine
 from tests.pools.apps import SIZE, served
-from tests.pools.tables import TABLE, Seat, asked
+from tests.pools.tables import BACKEND, TABLE, Seat, asked
 from tests.waiting import until
 
 ONE = text("SELECT 1")
@@ -210,6 +211,80 @@ async def test_errors_of_the_program_pass_unchanged(dsn: str) -> None:
         before = await opened.run(lambda session: session.scalar(text("SELECT pg_backend_pid()")))
         await opened.run(refused)
         assert await opened.run(lambda session: session.scalar(text("SELECT pg_backend_pid()"))) == before
+
+
+def refused(session: Session) -> None:
+    """Be refused by the database, and think nothing of it."""
+    with pytest.raises(IntegrityError):
+        session.execute(text("INSERT INTO seats VALUES (1, -1)"))
+
+
+def forgiving(database: SyncEngineResource) -> FastAPI:
+    """Make an app that goes on where a statement has failed, in each way to have a transaction."""
+    app = FastAPI(lifespan=lifespan)
+
+    def write(session: Session, *, savepoint: bool) -> None:
+        session.add(Seat(id=7, seat=7))
+        session.flush()
+        if savepoint:
+            with suppress(LookupError), session.begin_nested():
+                refused(session)
+                raise LookupError
+        else:
+            refused(session)
+
+    @app.post("/session", status_code=201)
+    def declared(session: Annotated[Session, Depends(database.session)], *, savepoint: bool = False) -> None:
+        write(session, savepoint=savepoint)
+
+    @app.post("/run", status_code=201)
+    async def run(pool: Annotated[SyncEnginePool, Depends(database.pool)], *, savepoint: bool = False) -> None:
+        await pool.run(write, savepoint=savepoint)
+
+    @app.post("/engine", status_code=201)
+    def engine(engine: Annotated[Engine, Depends(database)], *, savepoint: bool = False) -> None:
+        with Session(engine) as session, session.begin():
+            write(session, savepoint=savepoint)
+
+    @app.post("/rolled-back", status_code=201)
+    def rolled_back(session: Annotated[Session, Depends(database.session)], *, savepoint: bool = False) -> None:
+        refused(session)
+        session.rollback()
+        write(session, savepoint=savepoint)
+
+    return app
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("way", ["session", "run", "engine", "rolled-back"])
+async def test_a_transaction_in_which_a_statement_has_failed_is_no_success(
+    dsn: str, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """Where its error was caught, the commit raises, as nothing would be committed; a savepoint bounds the failure."""
+    database = sync_engine(dsn, max_size=1)
+    app = forgiving(database)
+    said: list[TransactionFailed] = []
+
+    @app.exception_handler(TransactionFailed)
+    async def keep(request: object, error: TransactionFailed) -> None:
+        said.append(error)
+        raise HTTPException(500)
+
+    async with served(app, database.pool) as (client, opened):
+        before = await opened.run(lambda session: session.scalar(text(BACKEND)))
+        assert (await client.post(f"/{way}")).status_code == 500
+        assert await seats(dsn) == []
+        assert (await client.post(f"/{way}?savepoint=true")).status_code == 201
+        assert await seats(dsn) == [7]
+        assert await opened.run(lambda session: session.scalar(text(BACKEND))) == before
+        await until(lambda: opened.stats.in_use == 0)
+        assert (opened.stats.open, opened.stats.killed) == (1, 0)
+    (error,) = said
+    assert error.code == "transaction-failed"
+    first = refused.__code__.co_firstlineno
+    (failed_at,) = (int(where.rpartition(":")[2]) for where in error.path)
+    assert first < failed_at < first + 6
+    assert [record for record in caplog.records if record.name == "tenure" and record.levelname != "INFO"] == []
 
 
 @pytest.mark.usefixtures("table")

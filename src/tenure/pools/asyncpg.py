@@ -20,7 +20,8 @@ from tenure.errors import DeclarationError, MissingExtra
 from tenure.resources import Resource
 
 try:
-    from tenure.pools.asyncpg_connection import Begin, Connection, Isolation, Pin, pinned, pinning
+    from tenure.pools.asyncpg_connection import Connection
+    from tenure.pools.asyncpg_pin import Begin, Isolation, Pin, pinned, pinning
     from tenure.pools.asyncpg_pool import Pool
 except ModuleNotFoundError as error:
     if error.name != "asyncpg":

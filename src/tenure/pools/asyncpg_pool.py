@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from tenure.cancellation import uninterrupted
-from tenure.pools.asyncpg_connection import AWAY, Connection, Pin, is_gone, pinned, pinning
+from tenure.pools.asyncpg_connection import Connection
+from tenure.pools.asyncpg_pin import AWAY, Pin, is_gone, pinned, pinning
 from tenure.pools.base import CHECK, BasePool
 from tenure.pools.sites import site
 
@@ -95,6 +96,8 @@ class Pool(BasePool["PoolSettings"]):
             except (*AWAY, asyncpg.InterfaceError) as error:
                 self.refuse_closed()
                 raise self.unreachable(error) from error
+            finally:
+                loan.deadline = None
             if await self._is_well(connection):
                 loan.connection = connection
                 return
@@ -156,7 +159,7 @@ class Pool(BasePool["PoolSettings"]):
             return
         try:
             async with asyncio.timeout(self.settings.release_timeout):
-                await transaction.rollback()
+                await transaction.__aexit__(asyncpg.PostgresError, None, None)  # as where its block has raised
         except (*AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             _terminate(loan.connection)
             logger.warning(

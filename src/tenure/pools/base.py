@@ -221,7 +221,7 @@ class BasePool(ABC, Generic[S]):
 
     def _give_up(self, loan: Loan) -> None:
         """End the opening of a connection, if one is opened for a loan."""
-        if loan.connection is None and loan.deadline is not None:
+        if loan.connection is None and loan.deadline is not None and not loan.deadline.expired():
             loan.deadline.reschedule(self._loop.time())
 
     @abstractmethod

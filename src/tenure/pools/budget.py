@@ -17,7 +17,7 @@ from tenure.state.stores import places
 from tenure.threads import in_worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
     from tenure.pools.settings import PoolSettings
@@ -57,7 +57,7 @@ async def _taken(name: str, settings: PoolSettings) -> locks.Lock:
     key = hashlib.sha256(told.encode()).hexdigest()[:_DIGITS]
     loop = asyncio.get_running_loop()
     until = loop.time() + PATIENCE
-    while (part := await in_worker(partial(_free, folder, key, settings.sharers))) is None:
+    while (part := await _found(partial(_free, folder, key, settings.sharers))) is None:
         if loop.time() > until:
             msg = (
                 f"pool `{name}` may have {settings.max_connections} connections in {settings.sharers} workers, "
@@ -66,6 +66,19 @@ async def _taken(name: str, settings: PoolSettings) -> locks.Lock:
             raise BudgetExceeded(msg, path=[f"parts are in {folder}"], hint="say how many: `workers=`")
         await asyncio.sleep(POLL)
     return part
+
+
+async def _found(look: Callable[[], locks.Lock | None]) -> locks.Lock | None:
+    """Look for a part in a thread, and keep none where the caller is cancelled meanwhile."""
+    found: list[locks.Lock | None] = []
+    try:
+        await in_worker(lambda: found.append(look()))
+    except BaseException:
+        for part in found:
+            if part is not None:
+                part.release()
+        raise
+    return found[0]
 
 
 def _free(folder: Path, key: str, parts: int) -> locks.Lock | None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tenure.errors import TenureError
 from tenure.refusals import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class PoolError(TenureError):
@@ -49,6 +54,17 @@ class ConcurrentUse(PoolError):
     code = "concurrent-use"
 
 
+class TransactionFailed(PoolError):
+    """
+    Raised in the place of a commit when a statement of the transaction has failed, and its error was caught.
+
+    PostgreSQL commits nothing of such a transaction, and answers a commit by rolling back, which its drivers take for a
+    commit.
+    """
+
+    code = "transaction-failed"
+
+
 class BlockingCall(PoolError):
     """Raised when a sync connection is used in an event loop, which would stand still until the database answers."""
 
@@ -59,3 +75,10 @@ class BudgetExceeded(PoolError):
     """Raised at start when the connections that are allowed do not suffice for the workers that share them."""
 
     code = "pool-budget"
+
+
+def failed(name: str, path: Sequence[str] = ()) -> TransactionFailed:
+    """Give the error of a transaction of a pool that cannot be committed."""
+    msg = f"a statement in a transaction of pool `{name}` failed, and its error was caught: nothing can be committed"
+    hint = "put what may fail into a transaction of its own, inside of this one: that is a savepoint"
+    return TransactionFailed(msg, path=path, hint=hint)

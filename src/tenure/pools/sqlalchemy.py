@@ -66,7 +66,8 @@ class EngineResource(Resource["AsyncEngine"]):
     Attributes:
         session: Gives an `AsyncSession`, function-scoped: its connection is borrowed at the first statement; it is
             committed when the handler has returned and before the first byte of the answer, and rolled back when it
-            raises, a ``HTTPException(404)`` as well.
+            raises, a ``HTTPException(404)`` as well. Where a statement has failed and its error was caught, the commit
+            raises `TransactionFailed`, unless it was in a savepoint.
         sessions: Gives what makes sessions, app-scoped, for streams, background tasks and websockets:
             ``async with sessions() as session`` for each use, ``async with sessions.begin() as session`` to commit.
         pool: Gives the `AsyncEnginePool`, app-scoped, which tells how many connections are out, and who has them.

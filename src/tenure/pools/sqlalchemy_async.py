@@ -16,7 +16,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only
 
 from tenure.cancellation import uninterrupted
-from tenure.pools.asyncpg_connection import AWAY
+from tenure.pools.asyncpg_pin import AWAY
 from tenure.pools.base import CHECK
 from tenure.pools.sites import DEPTH, Site, site
 from tenure.pools.sqlalchemy_pool import EnginePool, note, noted
@@ -75,7 +75,6 @@ class AsyncEnginePool(EnginePool):
         engine = self.engine.sync_engine
         self._guard(engine)
         event.listen(engine, "begin", self._on_begin)
-        event.listen(engine, "rollback", self._on_rollback)
         event.listen(engine, "reset", self._on_reset)
         self.sessions = async_sessionmaker(self.engine, class_=TaskSession, expire_on_commit=False)
 
@@ -103,11 +102,16 @@ class AsyncEnginePool(EnginePool):
                 loan.connection = await asyncpg.connect(**arguments)
         except AWAY as error:
             raise self.unreachable(error) from error
+        finally:
+            loan.deadline = None
         connection: Driven = loan.connection
         return connection
 
     def _lent(self) -> Loan:
         return self._lending[asyncio.current_task()][0]
+
+    def _where(self) -> Site:
+        return _asked()
 
     def _returned(self, loan: Loan) -> None:
         self._is_released(loan)
@@ -122,7 +126,12 @@ class AsyncEnginePool(EnginePool):
         self._is_released(_loan(connection))
 
     def _on_rollback(self, connection: Connection) -> None:
+        super()._on_rollback(connection)
         self._release_soon(_loan(connection))
+
+    def _undo(self, connection: Connection) -> None:
+        connection.info[INTERRUPTED] = True  # as it is, where this is cancelled
+        super()._undo(connection)
 
     def _on_reset(self, connection: DBAPIConnection, record: ConnectionPoolEntry | None, state: PoolResetState) -> None:
         """Before a connection is given back, let the server be done with what was given up."""
@@ -180,6 +189,15 @@ class AsyncEnginePool(EnginePool):
         if loan.connection is not None:
             loan.connection.terminate()
         self._give_up(loan)
+
+    def _has_failed(self, connection: DBAPIConnection) -> bool:
+        try:
+            _run(connection, _asked_within)
+        except asyncpg.InFailedSQLTransactionError:
+            return True
+        except (*AWAY, asyncpg.InterfaceError) as error:
+            raise self.unreachable(error) from error
+        return False
 
     def _is_gone(self, driver: Any) -> bool:  # noqa: ANN401 (asyncpg's connection)
         return bool(driver.is_closed())
@@ -264,6 +282,10 @@ def _run(connection: Any, work: Callable[[Driven], Coroutine[Any, Any, None]]) -
 
 async def _asked_anything(driver: Driven) -> None:
     await driver.fetchval("SELECT 1", timeout=CHECK)
+
+
+async def _asked_within(driver: Driven) -> None:
+    await driver.execute("SELECT 1")
 
 
 async def _settled(driver: Driven) -> None:

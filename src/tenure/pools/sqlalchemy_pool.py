@@ -11,17 +11,20 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from tenure.pools.base import BasePool
+from tenure.pools.errors import failed
+from tenure.pools.sites import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry, ManagesConnection, PoolProxiedConnection
 
     from tenure.pools.places import Loan
     from tenure.pools.settings import PoolSettings
+    from tenure.pools.sites import Site
 
 logger = logging.getLogger("tenure")
 
@@ -29,6 +32,10 @@ USED = "tenure_used"
 """Where a connection's record says when it was last used."""
 LOAN = "tenure_loan"
 """Where it says who has it."""
+FAILED = "tenure_failed"
+"""Where it says which statement has failed since it was borrowed, and perhaps its transaction."""
+IN_FAILED = "25P02"
+"""What PostgreSQL says to a statement of a transaction that had failed before."""
 
 
 def note(connection: ManagesConnection, loan: Loan | None) -> None:
@@ -69,6 +76,8 @@ class EnginePool(BasePool["PoolSettings"]):
             "close": self._on_close,
             "after_cursor_execute": self._on_answer,
             "handle_error": self._on_error,
+            "commit": self._on_commit,
+            "rollback": self._on_rollback,
         }
         for name, listener in listeners.items():
             event.listen(engine, name, listener)
@@ -96,6 +105,7 @@ class EnginePool(BasePool["PoolSettings"]):
 
     def _on_checkin(self, _connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
         record.info[USED] = self._loop.time()
+        record.info.pop(FAILED, None)
         self._give_back(record)
 
     def _on_detach(self, connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
@@ -118,12 +128,41 @@ class EnginePool(BasePool["PoolSettings"]):
         driver = None
         if context.connection is not None and not (context.connection.closed or context.connection.invalidated):
             driver = context.connection.connection.driver_connection
+            if getattr(error, "sqlstate", None) != IN_FAILED or FAILED not in context.connection.info:
+                context.connection.info[FAILED] = self._where()
         reason = self._reason(error.__cause__ or error, driver, context)
         if reason is not None:
             return self.unreachable(reason)
         if isinstance(error, Exception):  # and no cancellation
             self.heard()
         return None
+
+    def _on_commit(self, connection: Connection) -> None:
+        """Refuse a commit by which nothing would be committed, and nobody told."""
+        if connection.closed or connection.invalidated or FAILED not in connection.info:
+            return
+        driver, where = connection.connection.dbapi_connection, connection.info[FAILED]
+        try:
+            has_failed = driver is not None and self._has_failed(driver)
+        except BaseException:
+            self._undo(connection)
+            raise
+        if has_failed:
+            self._undo(connection)
+            raise failed(self.name, [f"failed at {shown(where)}"])
+        del connection.info[FAILED]
+
+    def _undo(self, connection: Connection) -> None:
+        """Roll back; for SQLAlchemy takes a transaction whose commit has raised for one that the server has ended."""
+        self._on_rollback(connection)
+        try:
+            connection.connection.rollback()
+        except connection.dialect.loaded_dbapi.Error as error:
+            connection.invalidate(error)
+
+    def _on_rollback(self, connection: Connection) -> None:
+        if not (connection.closed or connection.invalidated):
+            connection.info.pop(FAILED, None)
 
     def _count(self) -> int:
         return len(self._connections)
@@ -162,12 +201,25 @@ class EnginePool(BasePool["PoolSettings"]):
         """Give the loan for which a connection is being taken."""
 
     @abstractmethod
+    def _where(self) -> Site:
+        """Give where the program has called what runs."""
+
+    @abstractmethod
     def _returned(self, loan: Loan) -> None:
         """Free the place of a loan whose connection is given back."""
 
     @abstractmethod
     def _answers(self, connection: DBAPIConnection) -> bool:
         """Ask a connection anything, and tell whether it has answered."""
+
+    @abstractmethod
+    def _has_failed(self, connection: DBAPIConnection) -> bool:
+        """
+        Tell whether the transaction of a connection has failed, so that it can only be rolled back.
+
+        Raises:
+            Unreachable: The server, which has to be asked, is away.
+        """
 
     @abstractmethod
     def _reason(self, error: BaseException, driver: Any, context: ExceptionContext) -> BaseException | None:  # noqa: ANN401 (the driver's connection)

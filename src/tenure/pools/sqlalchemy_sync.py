@@ -22,6 +22,7 @@ import anyio.to_thread
 import psycopg
 from anyio import CapacityLimiter
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 from sqlalchemy import create_engine, event
 from sqlalchemy.pool import QueuePool
 
@@ -112,6 +113,7 @@ class SyncEnginePool(EnginePool):
             PoolExhausted: None was free in time.
             NestedBorrow: All who have a place wait for another.
             Unreachable: The server is away.
+            TransactionFailed: A statement has failed, and its error was caught; it is rolled back.
         """
         loan = await self.place(site(), holding=self.holding())
         session = ThreadSession(self, loan)
@@ -256,6 +258,9 @@ class SyncEnginePool(EnginePool):
         loan: Loan = self._local.loan
         return loan
 
+    def _where(self) -> Site:
+        return site()
+
     def _returned(self, loan: Loan, error: BaseException | None = None) -> None:
         loan.connection = None
         with suppress(RuntimeError):  # the loop is closed, and nobody waits
@@ -291,6 +296,9 @@ class SyncEnginePool(EnginePool):
         """End a connection under a thread that may be waiting on it: it wakes up, and sees that."""
         with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(driver.fileno())) as its_socket:
             its_socket.shutdown(socket.SHUT_RDWR)
+
+    def _has_failed(self, connection: DBAPIConnection) -> bool:
+        return bool(self._driver(connection).info.transaction_status == TransactionStatus.INERROR)
 
     def _is_gone(self, driver: Any) -> bool:  # noqa: ANN401 (psycopg's connection)
         return bool(driver.closed)

@@ -84,13 +84,23 @@ class Watch:
         try:
             while True:
                 await asyncio.sleep(LOOK)
-                self._report()
-                if self.is_down:
-                    self._ask_again()
-                elif self._is_doubtful():
-                    await self._ask()
+                try:
+                    await self._look()
+                except Exception:  # who borrows relies on it for as long as the pool is there
+                    logger.exception(
+                        "the watch of pool %s goes on, although it has failed",
+                        self._places.name,
+                        extra={"tenure_event": "watch-failed", "tenure_pool": self._places.name},
+                    )
         finally:
             self._stop_asking()
+
+    async def _look(self) -> None:
+        self._report()
+        if self.is_down:
+            self._ask_again()
+        elif self._is_doubtful():
+            await self._ask()
 
     def _is_doubtful(self) -> bool:
         now = self._loop.time()
