@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
 
@@ -71,17 +72,16 @@ def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:
     Raises:
         DeclarationError: An annotation names something that is not defined where the factory is.
     """
+    with suppress(Exception):  # whatever an annotation raises: perhaps that of the answer alone, which FastAPI forgives
+        return list(inspect.signature(factory, eval_str=True).parameters.values())
     try:
-        signature = inspect.signature(factory, eval_str=True)
-    except NameError:  # perhaps only in the return annotation, which FastAPI forgives
         parameters = inspect.signature(factory).parameters.values()
-        return [
-            parameter.replace(annotation=evaluated(factory, parameter.annotation, f"a parameter `{parameter.name}`"))
-            for parameter in parameters
-        ]
     except ValueError:  # some built-in classes have no signature, and take nothing that FastAPI could give
         return []
-    return list(signature.parameters.values())
+    return [
+        parameter.replace(annotation=evaluated(factory, parameter.annotation, f"a parameter `{parameter.name}`"))
+        for parameter in parameters
+    ]
 
 
 def evaluated(factory: Callable[..., Any], annotation: object, whose: str) -> Any:  # noqa: ANN401 (any type)
@@ -96,8 +96,9 @@ def evaluated(factory: Callable[..., Any], annotation: object, whose: str) -> An
     target = inspect.unwrap(factory.__init__ if inspect.isclass(factory) else factory)
     try:
         return eval(annotation, getattr(target, "__globals__", {}))  # noqa: S307 (the program's own source)
-    except NameError as error:
-        msg = f"`{name_of(factory)}` has {whose} whose annotation cannot be read: {error}"
+    except Exception as error:  # noqa: BLE001 (whatever the program's own source raises)
+        reason = str(error) if isinstance(error, NameError) else f"{type(error).__name__}: {error}"
+        msg = f"`{name_of(factory)}` has {whose} whose annotation cannot be read: {reason}"
         hint = "define or import that name at module level, not in a function or under `if TYPE_CHECKING`"
         raise DeclarationError(msg, path=[f"declared at {location_of(factory)}"], hint=hint) from None
 

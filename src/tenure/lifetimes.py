@@ -53,6 +53,10 @@ AFTER_CANCEL = 1.0
 """Seconds that a cancelled resource gets to end, before it is left behind."""
 
 
+class TooSlow(TimeoutError):
+    """Raised where a start takes longer than its deadline; a factory may raise `TimeoutError` itself."""
+
+
 class Tenant:
     """
     One resource of a running app, in a task of its own that enters it, waits, and exits it.
@@ -97,7 +101,7 @@ class Tenant:
         self.close_timeout = resource.close_timeout if resource else 10.0
 
     async def start(self) -> None:
-        """Start it once all that it needs is ready; raise what it raises, or `TimeoutError`."""
+        """Start it once all that it needs is ready; raise what it raises, or `TooSlow`."""
         for needed in self.needs.values():
             await asyncio.wait([needed.ready])
         self.state = "starting"
@@ -107,7 +111,7 @@ class Tenant:
         if not self.ready.done():
             if not self.task.done():
                 msg = f"it was not ready after {self.start_timeout:g} s"
-                raise TimeoutError(msg)
+                raise TooSlow(msg)
             raise self.error or RuntimeError("it was cancelled while it started")
         name, seconds = self.node.name, self.seconds
         extra = {"tenure_event": "resource-ready", "tenure_resource": name, "tenure_seconds": seconds}
@@ -302,7 +306,7 @@ class Lifetime:
         tenant, error = failed[0]
         others = [f"`{other.node.name}` failed too: {why!r}" for other, why in failed[1:]]
         what, where, hint = _told(error)
-        if isinstance(error, TimeoutError) and not tenant.ready.done():
+        if isinstance(error, TooSlow):
             scope = tenant.node.resource.scope if tenant.node.resource else "app"
             hint = f'if it needs longer, say so: `@scoped("{scope}", start_timeout={tenant.start_timeout * 2:g})`'
         return StartFailed(
@@ -361,7 +365,10 @@ def _told(error: BaseException | None) -> tuple[str, tuple[str, ...], str]:
     """Say what an error is, where, and what cures it, without its frame where it is one of ours."""
     if isinstance(error, TenureError):
         return error.message, error.path, error.hint
-    return (str(error) if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"), (), ""
+    if isinstance(error, TooSlow):
+        return str(error), (), ""
+    name, text = type(error).__name__, str(error)
+    return f"{name}: {text}" if text else name, (), ""
 
 
 def _asyncio_loop() -> asyncio.AbstractEventLoop:

@@ -260,6 +260,10 @@ class Resource(Generic[T_co]):
         """Give the resource itself, or for a method its twin that is bound to the instance, the same one each time."""
         if instance is None or self._method_name is None:
             return self
+        if not hasattr(instance, "__dict__"):
+            msg = f"`{self.name}` is a method of {type(instance).__qualname__}, whose objects have slots alone"
+            hint = "drop `slots=True`, or add `__dict__` to the slots: each object keeps a resource of its own there"
+            raise DeclarationError(msg, path=[f"declared at {self.location}"], hint=hint)
         bound: Resource[T_co] = self.made_by(self.factory.__get__(instance), name=self.explicit_name)
         bound._method_of = self, instance
         instance.__dict__[self._method_name] = bound  # found before this method from now on

@@ -44,5 +44,9 @@ async def _awaited(result: Future[T]) -> T:
 def _work(function: Callable[[], T], result: Future[T]) -> None:
     try:
         result.set_result(function())
+    except StopIteration as error:  # which no future of asyncio's can hold
+        stopped = RuntimeError(f"it raised {error!r}")
+        stopped.__cause__ = error
+        result.set_exception(stopped)
     except BaseException as error:  # noqa: BLE001 (whatever it is belongs to the caller)
         result.set_exception(error)

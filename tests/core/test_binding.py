@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Security
 from fastapi.dependencies import utils
 from fastapi.testclient import TestClient
 
-from tenure import lifespan, override, running, scoped
+from tenure import cancel_on_disconnect, lifespan, override, running, scoped
 from tenure.calls import name_of
 from tenure.errors import DeclarationError, NotStarted
 from tenure.fastapi import binding
@@ -537,10 +537,31 @@ async def within(
     return not group.cancel_scope.cancel_called
 
 
-@pytest.mark.parametrize("endpoint", [alone, before, after, within])
+async def then_leaving(
+    group: Annotated[anyio.abc.TaskGroup, Depends(working)], _leaving: Annotated[None, Depends(cancel_on_disconnect)]
+) -> bool:
+    """Be cancelled when the client leaves, which is asked for last."""
+    return not group.cancel_scope.cancel_called
+
+
+async def leaving_first(
+    _leaving: Annotated[None, Depends(cancel_on_disconnect)], group: Annotated[anyio.abc.TaskGroup, Depends(working)]
+) -> bool:
+    """Be cancelled when the client leaves, which is asked for first."""
+    return not group.cancel_scope.cancel_called
+
+
+@pytest.mark.parametrize("endpoint", [alone, before, after, within, then_leaving, leaving_first])
 @pytest.mark.parametrize("in_scope", [True, False])
-async def test_cancel_scopes_that_are_held_open_nest(endpoint: Callable[..., Any], in_scope: bool) -> None:  # noqa: FBT001
-    """A resource may hold a task group open, whatever else is open and whether or not a cancel scope is around."""
+@pytest.mark.parametrize("bound", [True, False])
+async def test_cancel_scopes_that_are_held_open_nest(
+    endpoint: Callable[..., Any],
+    in_scope: bool,  # noqa: FBT001
+    bound: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A resource may hold a task group open, whatever is open or around, in a bound route as in an unbound one."""
+    monkeypatch.setenv("TENURE_BINDING", "on" if bound else "off")
     app = app_with(endpoint)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
     async with running(app), client:

@@ -224,6 +224,28 @@ def test_a_resource_may_override_a_resource() -> None:
         assert client.get("/").json() == FAKE
 
 
+@pytest.mark.parametrize("is_resource", [True, False])
+async def test_what_is_looked_up_is_what_overrides_it(*, is_resource: bool) -> None:
+    """`get` gives what has started in the place of a resource, with another run of the app open as well."""
+
+    @scoped("app")
+    async def other() -> Pool:
+        return Pool("fake")
+
+    app = make_app()
+    with override(app, {pool: other if is_resource else fake_pool}):
+        async with running(app) as scope:
+            assert (await scope.get(pool)).name == "fake"
+            async with running(app) as again:
+                assert (await again.get(pool)).name == "fake"
+                assert await again.get(pool) is not await scope.get(pool)
+        with TestClient(app) as client:
+            assert client.get("/").json() == FAKE
+            async with running(app) as scope:
+                assert (await scope.get(pool)).name == "fake"
+    assert "+real" not in log
+
+
 def test_a_later_override_holds_for_its_block() -> None:
     """An override of a running app serves the requests of its block; before and after it is as it was."""
     app = make_app()
@@ -423,6 +445,26 @@ async def test_what_is_opened_is_held_to_the_rule() -> None:
             with pytest.raises(PlanError, match="request-scoped `holder` needs function-scoped `connection`"):
                 async with scope.open(holder):
                     pytest.fail("it opened")
+
+
+async def test_what_is_refused_does_not_stand_in_the_way_of_others() -> None:
+    """After an `open` that was refused, what is in order opens, and what was refused is refused again."""
+
+    @scoped("request")
+    async def holder(connection: Annotated[str, Depends(connection)]) -> str:
+        return connection
+
+    @scoped("function")
+    async def bad(holder: Annotated[str, Depends(holder)]) -> str:
+        return holder
+
+    async with running(also=[pool]) as scope:
+        for _ in range(2):
+            with pytest.raises(PlanError, match="request-scoped `holder` needs function-scoped `connection`"):
+                async with scope.open(bad):
+                    pytest.fail("it opened")
+            async with scope.open(connection) as opened:
+                assert opened == "connection of real"
 
 
 def test_an_overridden_resource_is_free_for_tests_that_do_not_touch_it() -> None:

@@ -97,6 +97,36 @@ async def test_a_start_that_takes_too_long_closes_what_had_started(k: int) -> No
     assert "start_timeout=" in caught.value.hint
 
 
+async def test_a_timeout_of_a_factorys_own_is_told_as_such() -> None:
+    """A `TimeoutError` that the factory raises, without a word, is not taken for a start that needs longer."""
+
+    @scoped("app")
+    async def database() -> None:
+        raise TimeoutError
+
+    with pytest.raises(StartFailed) as caught:
+        async with running(also=[database]):
+            pytest.fail("it started")
+    assert caught.value.message == "`database` did not start: TimeoutError"
+    assert "start_timeout" not in str(caught.value)
+
+
+async def test_a_sync_factory_that_raises_stop_iteration_fails_at_once() -> None:
+    """What no future can hold is told all the same, as what it was."""
+
+    @scoped("app", start_timeout=5)
+    def first() -> int:
+        return next(iter(()))
+
+    with pytest.raises(
+        StartFailed, match=r"`first` did not start: RuntimeError: it raised StopIteration\(\)"
+    ) as caught:
+        async with running(also=[first]):
+            pytest.fail("it started")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert isinstance(caught.value.__cause__.__cause__, StopIteration)
+
+
 @pytest.mark.parametrize("k", range(LENGTH))
 async def test_a_start_that_is_cancelled_closes_what_had_started(k: int) -> None:
     """A cancellation while any step starts closes that step and every earlier one in reverse."""

@@ -146,6 +146,21 @@ async def test_a_method_is_a_resource_of_its_instance() -> None:
         assert [await scope.get(ada.resource), await scope.get(bob.resource)] == ["ada", "bob"]
 
 
+def test_a_method_of_objects_with_slots_alone_is_refused() -> None:
+    """An object that cannot keep a resource of its own is told so, with the cure."""
+
+    class Slotted:
+        __slots__ = ()
+
+        @scoped("app")
+        async def resource(self) -> int:
+            return 1
+
+    with pytest.raises(DeclarationError, match=r"is a method of .*Slotted, whose objects have slots alone") as caught:
+        _ = Slotted().resource
+    assert "add `__dict__` to the slots" in caught.value.hint
+
+
 async def test_a_resource_kept_in_a_class_is_not_bound() -> None:
     """A resource made elsewhere stays itself as a class attribute."""
     made = scoped("app")(coroutine)
@@ -203,6 +218,26 @@ def test_an_annotation_that_cannot_be_read_is_named() -> None:
 
         @app.get("/")
         async def index(_v: Annotated[None, Depends(visitor)]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("annotation", "reason"),
+    [
+        ("asyncio.Nowhere", "AttributeError: module 'asyncio' has no attribute 'Nowhere'"),
+        ("len['x']", "TypeError: 'builtin_function_or_method' object is not subscriptable"),
+    ],
+)
+async def test_an_annotation_that_raises_is_named_with_what_it_raises(annotation: str, reason: str) -> None:
+    """Whatever a parameter's type raises when it is read, the factory, the parameter and the place are told."""
+
+    async def visitor(user: Any) -> None: ...
+
+    visitor.__annotations__["user"] = annotation
+    with pytest.raises(DeclarationError, match="`visitor` has a parameter `user` whose annotation cannot") as caught:
+        async with running(also=[scoped("app")(visitor)]):
+            pytest.fail("it started")
+    assert reason in caught.value.message
+    assert "declared at tests/core/test_scoped.py:" in caught.value.path[0]
 
 
 def test_a_return_annotation_need_not_exist() -> None:

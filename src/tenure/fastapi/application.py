@@ -205,15 +205,16 @@ class Application:
         if not outlives_requests(resource.scope):
             msg = f"`{resource.name}` is {resource.scope}-scoped, and there is no request here to end it"
             raise NotStarted(msg, hint=f"open it for a block: `async with scope.open({resource.name}) as value:`")
-        return await self._started(self.plan.discovery.stand_ins.get(resource, resource))
+        return await self._started(self.plan.discovery.started_for(resource))
 
     @asynccontextmanager
     async def open(self, resource: Resource[Any]) -> AsyncGenerator[Any]:
         """Open a resource, and whatever shorter-lived it needs, for one block outside of a request."""
         self.lifetime.check(resource.name)
-        node = self.plan.discovery.node(resource)
-        if node not in self._checked:  # no route takes it, so it was not there to be checked at the start
-            self.graph.check(self.plan.state)
+        with self.plan.discovery.tentative():
+            node = self.plan.discovery.node(resource)
+            if node not in self._checked:  # no route takes it, so it was not there to be checked at the start
+                self.graph.check(self.plan.state)
         async with AsyncExitStack() as stack:
             yield await self._opened(node, stack, {})
 

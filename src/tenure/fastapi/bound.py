@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tenure.fastapi.leaving import cancel_on_disconnect
 from tenure.fastapi.solver import CONNECTION_FIELDS, LIST_FIELDS, NAME_FIELDS, SECURITY_FIELDS
 from tenure.fastapi.steps import PlainStep, ResourceStep, Step
 from tenure.resources import CONNECTION, Resource
@@ -88,6 +89,8 @@ class BoundRoute:
         is_alone = not any(isinstance(step, PlainStep) and step.generates for step in steps) and not any(
             isinstance(_call(taken), Resource) or self._solver.generates(taken) for taken in solved
         )
+        if cancel_on_disconnect in self._calls:  # it has all closed in peace, by a scope that must be the first
+            is_alone = False
         for step in steps:
             if isinstance(step, ResourceStep):
                 step.is_alone = is_alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tenure.fastapi.inputs import inputs_of
@@ -11,7 +12,7 @@ from tenure.resources import Resource
 from tenure.scopes import outlives_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from tenure.fastapi.inputs import Dependency
     from tenure.fastapi.routes import Route
@@ -58,6 +59,23 @@ class Discovery:
         self.graph.nodes.append(node)
         self._fill(node, skip=1)
         return node
+
+    def started_for(self, resource: Resource[Any]) -> Resource[Any]:
+        """Give the resource that starts in the place of one: itself, unless it is overridden."""
+        override = self._overrides.get(resource)
+        return override if isinstance(override, Resource) else self.stand_ins.get(resource, resource)
+
+    @contextmanager
+    def tentative(self) -> Generator[None]:
+        """Forget what was added in a block that raises."""
+        count, known = len(self.graph.nodes), frozenset(self._nodes)
+        try:
+            yield
+        except BaseException:
+            del self.graph.nodes[count:]
+            for call in self._nodes.keys() - known:
+                del self._nodes[call]
+            raise
 
     def find(self, call: Callable[..., Any]) -> Node | None:
         """Give the node of exactly this dependency, if it is in the plan."""
