@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tenure.errors import HostServiceError
 from tenure.host import locks
 from tenure.host.accounts import switch
-from tenure.host.logs import bound
+from tenure.host.logs import bound_log
 from tenure.host.reports import Report
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Keeper:
         try:
             while not self._finished():
                 self._look()
-                bound(self._service.home)
+                bound_log(self._service.home)
                 self._wait()
         finally:
             self._stop()

@@ -14,7 +14,7 @@ LARGEST = 1024 * 1024
 """Bytes after which it begins anew: its folder may lie in memory, beside counts and arrays that need the room."""
 
 
-def begun(home: Path) -> Path:
+def new_log(home: Path) -> Path:
     """Give the file, empty; what was in it is beside it."""
     log = home / LOG
     if log.exists():
@@ -22,7 +22,7 @@ def begun(home: Path) -> Path:
     return log
 
 
-def bound(home: Path) -> None:
+def bound_log(home: Path) -> None:
     """Begin it anew once it is large, and keep the end of what was in it; all who write to it go on, as they append."""
     log = home / LOG
     with suppress(FileNotFoundError):

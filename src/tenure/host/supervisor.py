@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 from tenure.errors import HostServiceError
 from tenure.host import locks
 from tenure.host.accounts import Account, myself
-from tenure.host.logs import LOG, begun
+from tenure.host.logs import LOG, new_log
 from tenure.host.reports import understand
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class Service(ABC):
             "options": dict(self.options()),
             "report": speaker,
         }
-        with begun(self.home).open("ab") as output:
+        with new_log(self.home).open("ab") as output:
             keeper = subprocess.Popen(  # noqa: S603 (this interpreter, and what this class made)
                 [sys.executable, "-P", "-m", "tenure.host.keeper", json.dumps(order)],
                 cwd="/",

@@ -13,7 +13,7 @@ import asyncpg
 
 from tenure.cancellation import uninterrupted
 from tenure.errors import AlreadyClosed
-from tenure.pools.errors import ConcurrentUse, Unreachable, failed
+from tenure.pools.errors import ConcurrentUse, Unreachable, transaction_failed
 from tenure.pools.sites import shown
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Pin:
                 await answered(self._lender, loan.connection, lambda connection: connection.execute("SELECT 1"))
             except asyncpg.InFailedSQLTransactionError as error:
                 await self._lender.undo(loan, transaction)
-                raise failed(self._lender.name, [f"failed at {shown(self.doubt)}"]) from error
+                raise transaction_failed(self._lender.name, [f"failed at {shown(self.doubt)}"]) from error
         await answered(self._lender, loan.connection, lambda _: transaction.__aexit__(None, None, None))
 
     def __enter__(self) -> Self:

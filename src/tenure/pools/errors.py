@@ -77,7 +77,7 @@ class BudgetExceeded(PoolError):
     code = "pool-budget"
 
 
-def failed(name: str, path: Sequence[str] = ()) -> TransactionFailed:
+def transaction_failed(name: str, path: Sequence[str] = ()) -> TransactionFailed:
     """Give the error of a transaction of a pool that cannot be committed."""
     msg = f"a statement in a transaction of pool `{name}` failed, and its error was caught: nothing can be committed"
     hint = "put what may fail into a transaction of its own, inside of this one: that is a savepoint"

@@ -11,7 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
 from tenure.pools.base import BasePool
-from tenure.pools.errors import failed
+from tenure.pools.errors import transaction_failed
 from tenure.pools.sites import shown
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class EnginePool(BasePool["PoolSettings"]):
             raise
         if has_failed:
             self._undo(connection)
-            raise failed(self.name, [f"failed at {shown(where)}"])
+            raise transaction_failed(self.name, [f"failed at {shown(where)}"])
         del connection.info[FAILED]
 
     def _undo(self, connection: Connection) -> None:

@@ -108,20 +108,19 @@ class Calling(ABC, Generic[C]):
     async def stream(self, order: list[Any], *, seconds: float) -> AsyncGenerator[Any]:
         """Call a generator, and give its items; each is waited for so many seconds at most."""
         until = self._loop.time() + seconds
-        is_begun = False
-        while not is_begun:
+        while True:
             self._refuse_elsewhere()
             connection = await self._connected_within(seconds, until)
             stream = connection.stream(order, seconds)
-            is_begun = True
             try:
                 async for item in stream:
                     yield item
             except NotBegun:
                 self._ending.add(connection)
-                is_begun = False
             except Overdue:
                 raise self._late(seconds) from None
+            else:
+                return
             finally:
                 await stream.aclose()
 

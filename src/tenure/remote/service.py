@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import tempfile
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from tenure.host import locks
@@ -101,11 +102,9 @@ class Owner(Service):
         Raises:
             HostServiceError: It does not start.
         """
-        import anyio.to_thread  # noqa: PLC0415 (a keeper loads none of what that needs)
+        from tenure.threads import in_spare_worker  # noqa: PLC0415 (a keeper loads none of what that needs)
 
-        keeper = self.home / "keeper"
-        is_kept = await anyio.to_thread.run_sync(locks.is_held, keeper, limiter=anyio.CapacityLimiter(1))
-        if self._hold is None or not is_kept:
+        if self._hold is None or not await in_spare_worker(partial(locks.is_held, self.home / "keeper")):
             self.release()
             await self.__aenter__()
 
