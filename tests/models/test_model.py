@@ -168,42 +168,6 @@ async def test_alone_is_as_in_a_batch() -> None:
             assert await value(items[0]) is not None
 
 
-@pytest.mark.parametrize(
-    ("alone", "together", "agree"),
-    [
-        (1.0, 1.0005, True),
-        (1.0, 1.01, False),
-        ([0.0, 1000.0], [0.5, 1000.0], True),
-        ([0.0, 1.0], [0.5, 1.0], False),
-        ([1.0], [1.0, 2.0], False),
-        ({"score": 0.5, "word": "a"}, {"score": 0.50001, "word": "a"}, True),
-        ({"score": 0.5, "word": "a"}, {"score": 0.5, "word": "b"}, False),
-        ({"a": 1}, {"b": 1}, False),
-        (float("nan"), float("nan"), True),
-        (float("inf"), 1.0, False),
-        (True, False, False),
-        ("a", "a", True),
-        (b"a", b"b", False),
-        (None, None, True),
-        (0, 0.0, True),
-        (np.array([1.0, 2.0]), np.array([1.0, 2.0001]), True),
-        (np.array([1.0, 2.0]), np.array([1.0, 2.1]), False),
-        (Degraded("a"), Degraded("a"), True),
-    ],
-)
-async def test_results_that_agree(alone: object, together: object, agree: bool) -> None:  # noqa: FBT001
-    """Numbers may be apart by a thousandth of the largest of them; all else must be equal."""
-
-    def function(items: list[int]) -> list[object]:
-        return [alone] if len(items) == 1 else [together] * len(items)
-
-    if agree:
-        async with served(function, warmup=[1], max_batch=2):
-            pass
-    else:
-        assert isinstance(await failure(load=lambda: function, warmup=[1], max_batch=2), NotInvariant)
-
-
 async def test_a_swap_under_load_fails_no_request(pinned: Pinned) -> None:
     """Of 5,000 requests of 8 callers none fails while the model is swapped again and again; each is of one version."""
     resource = model(load=times, file=pinned("2.txt", "2"), warmup=[1], max_batch=4, name="times")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Self
-from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -93,3 +93,15 @@ class Proxy:
         if host.startswith("/"):
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         return await asyncio.open_connection(host, port)
+
+
+class ValkeyProxy(Proxy):
+    """A way to a Valkey that listens on a unix socket."""
+
+    @property
+    def url(self) -> str:
+        """The address by way of the proxy."""
+        return f"valkey://127.0.0.1:{self.port}"
+
+    async def _connect(self) -> tuple[StreamReader, StreamWriter]:
+        return await asyncio.open_unix_connection(unquote(self._target.path))

@@ -18,6 +18,7 @@ from tenure.errors import AlreadyClosed, DeclarationError, StartFailed
 from tenure.pools.asyncpg import Connection, Pool, PoolResource, PoolSettings, pool
 from tenure.pools.errors import ConcurrentUse, TransactionFailed
 from tests.pools.apps import SIZE, served
+from tests.pools.forgiven import told_by
 from tests.pools.proxy import Proxy
 from tests.waiting import until
 
@@ -422,12 +423,7 @@ async def test_a_transaction_in_which_a_statement_has_failed_is_no_success(
     """PostgreSQL commits nothing of it: where the error was caught, the end raises; a savepoint bounds the failure."""
     database = pool(dsn, max_size=1)
     app = forgiving(database, fail)
-    said: list[TransactionFailed] = []
-
-    @app.exception_handler(TransactionFailed)
-    async def keep(request: object, error: TransactionFailed) -> None:
-        said.append(error)
-        raise HTTPException(500)
+    said = told_by(app)
 
     async with served(app, database) as (client, opened):
         before = await opened_by(opened)

@@ -20,6 +20,7 @@ from tenure.errors import AlreadyClosed, DeclarationError, StartFailed
 from tenure.pools.errors import BudgetExceeded, ConcurrentUse, TransactionFailed, Unreachable
 from tenure.pools.sqlalchemy import AsyncEnginePool, EngineResource, PoolSettings, engine, sync_engine
 from tests.pools.apps import SIZE, served
+from tests.pools.forgiven import told_by
 from tests.pools.proxy import Proxy
 from tests.pools.silences import answered
 from tests.pools.tables import BACKEND, TABLE, Seat, asked
@@ -186,12 +187,7 @@ async def test_a_transaction_in_which_a_statement_has_failed_is_no_success(
     """Where its error was caught, the commit raises, as nothing would be committed; a savepoint bounds the failure."""
     database = engine(dsn, max_size=1)
     app = forgiving(database, fail)
-    said: list[TransactionFailed] = []
-
-    @app.exception_handler(TransactionFailed)
-    async def keep(request: object, error: TransactionFailed) -> None:
-        said.append(error)
-        raise HTTPException(500)
+    said = told_by(app)
 
     async with served(app, database.pool) as (client, opened):
         before = await lent(opened)

@@ -18,9 +18,10 @@ from sqlalchemy.orm import Session
 
 from tenure import lifespan, running
 from tenure.errors import AlreadyClosed
-from tenure.pools.errors import BlockingCall, TransactionFailed
+from tenure.pools.errors import BlockingCall
 from tenure.pools.sqlalchemy import SyncEnginePool, SyncEngineResource, sync_engine
 from tests.pools.apps import SIZE, served
+from tests.pools.forgiven import told_by
 from tests.pools.tables import BACKEND, TABLE, Seat, asked
 from tests.waiting import until
 
@@ -263,12 +264,7 @@ async def test_a_transaction_in_which_a_statement_has_failed_is_no_success(
     """Where its error was caught, the commit raises, as nothing would be committed; a savepoint bounds the failure."""
     database = sync_engine(dsn, max_size=1)
     app = forgiving(database)
-    said: list[TransactionFailed] = []
-
-    @app.exception_handler(TransactionFailed)
-    async def keep(request: object, error: TransactionFailed) -> None:
-        said.append(error)
-        raise HTTPException(500)
+    said = told_by(app)
 
     async with served(app, database.pool) as (client, opened):
         before = await opened.run(lambda session: session.scalar(text(BACKEND)))

@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from traceback import format_exception
 from typing import Annotated
-from urllib.parse import unquote
 
 import pytest
 from fastapi import Depends, FastAPI
@@ -27,24 +26,12 @@ from tenure.host.valkey import EmbeddedValkey, find_server
 from tenure.pools.errors import PoolExhausted, Unreachable
 from tenure.pools.valkey import PoolSettings, client
 from tests.pools.apps import SIZE, served
-from tests.pools.proxy import Proxy
+from tests.pools.proxy import ValkeyProxy
 from tests.pools.silences import outlive_silence
 from tests.waiting import until
 
 GIVEN_UP = 1000
 """Seconds that none of these tests waits: what is bounded by less is not bounded by this."""
-
-
-class ValkeyProxy(Proxy):
-    """A way to a Valkey that listens on a unix socket."""
-
-    @property
-    def url(self) -> str:
-        """The address by way of the proxy."""
-        return f"valkey://127.0.0.1:{self.port}"
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_unix_connection(unquote(self._target.path))
 
 
 @pytest.fixture(scope="session")

@@ -240,6 +240,13 @@ longer = Lock("longer", scope="host", lease=0.6)
 long_process = asynccontextmanager(longer.factory)
 
 
+async def held_without(engine: Watched, lock: Lock) -> None:
+    """Hold a lock whose engine goes away, until cancelled."""
+    async with lock.hold():
+        engine.is_away = True
+        await asyncio.Event().wait()
+
+
 async def test_a_lease_is_renewed_while_the_block_runs() -> None:
     """Held for longer than its lease, it is still held, and nobody else gets it; then the next has it at once."""
     engine = Watched()
@@ -354,14 +361,9 @@ async def test_an_engine_that_stays_away_loses_the_lock(caplog: pytest.LogCaptur
     """Without an answer until the lease ends, the block is cancelled; nobody waits for the engine."""
     engine = Watched()
 
-    async def work(lock: Lock) -> None:
-        async with lock.hold():
-            engine.is_away = True
-            await asyncio.Event().wait()
-
     async with process(engine) as lock:
         with pytest.raises(LockLost):
-            await work(lock)
+            await held_without(engine, lock)
     assert engine.asked > 1
     assert "lock:short is given back when its lease of 0.06 s ends: the engine does not answer" in caplog.text
 
@@ -386,14 +388,9 @@ async def test_whatever_a_renewal_is_refused_for_it_is_tried_again() -> None:
         await engine.asked_again()
         held.check()
 
-    async def work(lock: Lock) -> None:
-        async with lock.hold():
-            engine.is_away = True
-            await asyncio.Event().wait()
-
     async with process(engine) as lock:
         with pytest.raises(LockLost):
-            await work(lock)
+            await held_without(engine, lock)
 
 
 async def test_a_holder_that_is_gone_is_followed_when_its_lease_ends() -> None:

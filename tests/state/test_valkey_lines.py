@@ -14,7 +14,7 @@ from tenure import Cache
 from tenure.errors import DeclarationError
 from tenure.state.engines import MISSED
 from tenure.state.stores.valkey import ValkeyEngine
-from tests.pools.test_valkey import ValkeyProxy
+from tests.pools.proxy import ValkeyProxy
 from tests.state.test_valkey_engine import command, engine, url  # noqa: F401 (fixtures)
 
 PATIENCE = 20
