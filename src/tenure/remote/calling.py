@@ -24,7 +24,7 @@ class Connection(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether the object is there and takes calls, as far as is known."""
+        """Whether the object is there, as far as is known."""
         ...
 
     async def call(self, order: list[Any], until: float) -> Any:  # noqa: ANN401 (any value)
@@ -33,7 +33,7 @@ class Connection(Protocol):
 
         Raises:
             Overdue: There was no answer at that time of the event loop.
-            NotBegun: It has not run, and this is not open any more.
+            NotBegun: It has not run, and another connection is to be called.
         """
         ...
 
@@ -43,7 +43,7 @@ class Connection(Protocol):
 
         Raises:
             Overdue: An item was not there so many seconds after it was asked for.
-            NotBegun: It has not run, and this is not open any more.
+            NotBegun: It has not run, and another connection is to be called.
         """
         ...
 
@@ -97,7 +97,7 @@ class Calling(ABC, Generic[C]):
             try:
                 return await connection.call(order, until)
             except NotBegun:
-                self._ending.add(connection)  # which answers what it has begun
+                self._ends(connection)
             except OwnerDied:
                 if not again:
                     raise
@@ -116,7 +116,7 @@ class Calling(ABC, Generic[C]):
                 async for item in stream:
                     yield item
             except NotBegun:
-                self._ending.add(connection)
+                self._ends(connection)
             except Overdue:
                 raise self._late(seconds) from None
             else:
@@ -133,6 +133,12 @@ class Calling(ABC, Generic[C]):
         except TimeoutError:
             msg = f"the process of `{self.name}` did not start anew within {seconds:g} s"
             raise OwnerDied(msg) from None
+
+    def _ends(self, connection: C) -> None:
+        """Call another from now on; it answers what it has begun."""
+        self._ending.add(connection)
+        if self._connection is connection:
+            self._connection = None
 
     def _late(self, seconds: float) -> CallTimeout:
         return CallTimeout(f"`{self.name}` did not answer within {seconds:g} s")

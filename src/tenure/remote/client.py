@@ -44,15 +44,9 @@ class _Connection(Wire):
         super().__init__()
         self._name = name
         self._last = 0
-        self._is_ending = False
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._items: dict[int, asyncio.Queue[tuple[What, Any]]] = {}
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the object is there and takes calls, as far as is known; one that ends answers those it has."""
-        return super().is_open and not self._is_ending
 
     def received(self, what: What, number: int, value: Any) -> None:  # noqa: ANN401 (any value)
         if what is What.READY:
@@ -93,7 +87,7 @@ class _Connection(Wire):
                 await self.writable()
         except TimeoutError:
             raise Overdue from None
-        if not super().is_open:
+        if not self.is_open:
             msg = f"the process of `{self._name}` ended before it was called"
             raise NotBegun(msg)
 
@@ -107,7 +101,7 @@ class _Connection(Wire):
 
         Raises:
             Overdue: There was no answer at that time of the event loop.
-            NotBegun: It has not run, and this is not open any more.
+            NotBegun: It has not run, and another connection is to be called.
         """
         await self._keeps_up(until)
         number = self._next()
@@ -117,9 +111,6 @@ class _Connection(Wire):
         try:
             self.send(What.CALL, number, order)
             return await answer
-        except NotBegun:
-            self._is_ending = True
-            raise
         finally:
             timer.cancel()
             if self._answers.pop(number, None) is not None:
@@ -131,7 +122,7 @@ class _Connection(Wire):
 
         Raises:
             Overdue: An item was not there so many seconds after it was asked for.
-            NotBegun: It has not run, and this is not open any more.
+            NotBegun: It has not run, and another connection is to be called.
         """
         await self._keeps_up(self._loop.time() + seconds)
         number = self._next()
@@ -148,22 +139,19 @@ class _Connection(Wire):
                 is_over = what is not What.ITEM
                 if what is What.ITEM:
                     yield value
-                    if super().is_open:  # what has come before its end is given first
+                    if self.is_open:  # what has come before its end is given first
                         self.send(What.MORE, number)
                 elif what is What.END:
                     return
                 else:
                     raise made_anew(value) if what is What.ERROR else died(self._name)
-        except NotBegun:
-            self._is_ending = True
-            raise
         finally:
             del self._items[number]
             if not is_over:
                 self._call_off(number)
 
     def _call_off(self, number: int) -> None:
-        if super().is_open:
+        if self.is_open:
             self.send(What.CANCEL, number)
 
 

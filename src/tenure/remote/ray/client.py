@@ -11,7 +11,7 @@ from uuid import uuid4
 from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectLostError, RayActorError, RayError
 
 from tenure.remote.calling import Calling, Overdue, died
-from tenure.remote.errors import NotBegun, OwnerDied, RemoteError
+from tenure.remote.errors import OwnerDied, RemoteError
 from tenure.remote.failures import made_anew
 from tenure.remote.ray.cluster import ray
 from tenure.remote.wire import What, packed, unframed
@@ -52,15 +52,11 @@ class _Connection:
 
         Raises:
             Overdue: There was no answer at that time of the event loop.
-            NotBegun: It has not run, and this is not open any more.
+            NotBegun: It has not run, and another connection is to be called.
         """
         # It is told how long it may take, for when this process is gone and does not call it off.
         content = packed(What.CALL, [*order, until - self._loop.time()])
-        try:
-            return _result(await self._answer(until, self.actor.call, content))
-        except NotBegun:
-            self.is_open = False
-            raise
+        return _result(await self._answer(until, self.actor.call, content))
 
     async def stream(self, order: list[Any], seconds: float) -> AsyncGenerator[Any]:
         """
@@ -68,7 +64,7 @@ class _Connection:
 
         Raises:
             Overdue: An item was not there so many seconds after it was asked for.
-            NotBegun: It has not run, and this is not open any more.
+            NotBegun: It has not run, and another connection is to be called.
         """
         number, is_over, content = uuid4().hex, False, packed(What.CALL, order)
         alive = asyncio.create_task(self._stay(number))
@@ -84,9 +80,6 @@ class _Connection:
                     if what is What.ERROR:
                         raise made_anew(value)
                     yield value
-        except NotBegun:
-            self.is_open = False
-            raise
         finally:
             alive.cancel()
             if not is_over and not self._closed.done():  # past its end there may be no Ray to call
